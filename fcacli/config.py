@@ -1,0 +1,242 @@
+"""Typed configuration: frozen keyword-only dataclasses, checked when built, saved with each run as JSON.
+
+Every choice that the paper leaves open ([R] in the method notes) is a field here; its default is our reading.
+"""
+
+import dataclasses
+import math
+import types
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fcacli.errors import Misuse
+
+C = TypeVar("C")
+
+
+def _require(condition: bool, message: str, hint: str = "") -> None:
+    if not condition:
+        raise Misuse(message, hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """The shape of one sample: how a source video becomes T frames of W x H pixels."""
+
+    frames: int
+    """T, pixel frames of a clip, the given ones included."""
+    init_frames: int
+    """How many of them are given."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    fps: float
+    """Frames per second of the written predictions; the source is sampled over its whole length, whatever its rate."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How another aspect ratio is brought to W x H: cut the longer side, pad with black, or distort."""
+
+    def __post_init__(self) -> None:
+        _require(self.frames >= 2, f"--frames must be at least 2, got {self.frames}")
+        _require(
+            1 <= self.init_frames < self.frames,
+            f"--init-frames must be between 1 and frames - 1 = {self.frames - 1}, got {self.init_frames}",
+        )
+        _require(self.width >= 16 and self.height >= 16, f"--size must be at least 16x16, got {self.width}x{self.height}")
+        _require(math.isfinite(self.fps) and self.fps > 0, f"--fps must be above 0, got {self.fps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FCAConfig:
+    """The adapter of the paper; see model/fca.py and model/qformer.py."""
+
+    kind: Literal["fca"] = "fca"
+    width: int
+    """Width of the parallel attention; a multiple of the base's head dimension, at most its width d."""
+    tokens_per_frame: int = 16
+    """M, frame-wise text tokens per latent frame."""
+    text_width: int = 512
+    """Width of the frame-wise text modules (one per layer)."""
+    text_heads: int = 8
+    """Attention heads of a frame-wise text module."""
+    text_blocks: int = 2
+    """Blocks of a frame-wise text module."""
+    init_timestep: int = 0
+    """Time step of the frozen pass that gives x_init."""
+    modulation: Literal["own", "block"] = "own"
+    """Adaptive LayerNorm of the module: its own, started as a copy of the frozen block's, or the frozen block's itself."""
+    projections: Literal["copy", "random"] = "copy"
+    """Start of W_q, W_k, W_v: copies of the frozen layer's (first heads where narrower), or random."""
+    init_features: Literal["layer", "patch", "none"] = "layer"
+    """x_init: features of each frozen layer, patch-embedded latents for all layers (ablation), or none (ablation)."""
+    text_modules: Literal["per_layer", "shared", "none"] = "per_layer"
+    """Frame-wise text modules: one per layer, one for all (ablation), or none (ablation)."""
+    image_features: Literal["vit", "none"] = "vit"
+    """What the frame-wise text modules see of the initial frames: ViT patches, or nothing (ablation)."""
+    mask: Literal["frame", "none"] = "frame"
+    """Video tokens see the text tokens of their own latent frame, or of all frames (ablation)."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "tokens_per_frame", "text_width", "text_heads", "text_blocks"):
+            _require(getattr(self, name) >= 1, f"adapter {name} must be at least 1, got {getattr(self, name)}")
+        _require(
+            self.text_width % self.text_heads == 0,
+            f"adapter text_width {self.text_width} is not a multiple of text_heads {self.text_heads}",
+        )
+        _require(
+            not (self.init_features == "none" and self.text_modules == "none"),
+            "an adapter with neither initial-frame features nor frame-wise text has nothing to attend to",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """The baseline: PEFT LoRA on the frozen attention, the initial frames given as latents."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = 64
+    alpha: float | None = None
+    """Scale numerator; None means equal to the rank."""
+    init: Literal["front", "in_place"] = "front"
+    """Clean latents of the initial frames as extra token frames in front, or in place (needs one given frame, T = 4k+1)."""
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 1, f"--lora-rank must be at least 1, got {self.rank}")
+        _require(self.alpha is None or self.alpha > 0, f"LoRA alpha must be above 0, got {self.alpha}")
+
+
+AdapterConfig = FCAConfig | LoRAConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """How a clip is sampled; validation, `fca predict` and `fca eval` share it."""
+
+    steps: int
+    """Denoising steps."""
+    guidance: float
+    """Classifier-free guidance scale; 1 turns it off."""
+    seed: int = 0
+    """Seed of the initial noise; sample n of a clip uses seed + n."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, f"sampling steps must be at least 1, got {self.steps}")
+        _require(math.isfinite(self.guidance) and self.guidance >= 0, f"guidance must be 0 or more, got {self.guidance}")
+        _require(0 <= self.seed < 2**63, f"--seed must be between 0 and 2^63 - 1, got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the result of a run; equal configs on equal data give equal adapters."""
+
+    base: str
+    """mini, a hub id, or a folder in diffusers layout (resolved, never "auto")."""
+    base_fingerprint: str
+    """Fingerprint of the base's configuration and weights; a resume on another base is refused."""
+    data: str
+    """Prepared dataset, the folder name below data/."""
+    clip: ClipConfig
+    adapter: AdapterConfig
+    sample: SampleConfig
+    """Of the validation clips, and the defaults of predict and eval."""
+    steps: int
+    """Optimizer steps."""
+    batch_size: int
+    """Clips per device and micro-batch."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step."""
+    lr: float
+    """Peak learning rate; linear warm-up, cosine decay to a tenth."""
+    warmup: int
+    """Steps of linear warm-up."""
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    """Gradient norm above which gradients are scaled down."""
+    optimizer: Literal["adamw8bit", "adamw"] = "adamw8bit"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Arithmetic of the training step: bf16 autocast over fp32 trained weights, or fp32 throughout."""
+    checkpointing: bool = True
+    """Recompute block activations in the backward pass instead of keeping them."""
+    caption_dropout: float = 0.1
+    """Share of samples trained with the empty caption, for classifier-free guidance."""
+    seed: int = 0
+    """Fixes initialisation, data order, time steps, noise and dropped captions."""
+    validate_every: int
+    """Steps between validations; 0 for none but the last."""
+    validate_clips: int = 4
+    """Clips generated at a validation."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate"):
+            _require(getattr(self, name) >= 1, f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmup", "validate_every", "validate_clips", "seed"):
+            _require(getattr(self, name) >= 0, f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}")
+        _require(math.isfinite(self.lr) and self.lr > 0, f"--lr must be above 0, got {self.lr}")
+        _require(math.isfinite(self.clip_norm) and self.clip_norm > 0, f"clip_norm must be above 0, got {self.clip_norm}")
+        _require(0 <= self.caption_dropout < 1, f"caption_dropout must be in [0, 1), got {self.caption_dropout}")
+        _require(self.weight_decay >= 0, f"weight_decay must be 0 or more, got {self.weight_decay}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The JSON form of a config."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[C], values: Any, where: str = "config") -> C:
+    """Build `cls` from its JSON form, strictly: unknown, missing and wrongly typed fields are named.
+
+    Raises:
+        Misuse: naming `where` and the field.
+    """
+    if not isinstance(values, dict):
+        raise Misuse(f"{where}: expected an object with fields, found {type(values).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    if unknown := sorted(set(values) - set(fields)):
+        raise Misuse(f"{where}: unknown field {', '.join(unknown)}", "was it written by a newer version of fca?")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise Misuse(f"{where}: missing field {', '.join(missing)}")
+    return cls(**{name: _coerce(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Fields in which two configs differ, as "name: old -> new" lines, nested names dotted."""
+    a, b = (to_dict(c) if dataclasses.is_dataclass(c) else c for c in (old, new))
+    lines = []
+    for name in sorted(set(a) | set(b)):
+        left, right = a.get(name), b.get(name)
+        if isinstance(left, dict) and isinstance(right, dict):
+            lines += differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            lines.append(f"{prefix}{name}: {left} -> {right}")
+    return lines
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise Misuse(f"{where} is {value!r}; expected one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if origin in (Union, types.UnionType):
+        options = get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        if isinstance(value, dict):
+            kinds = {get_args(get_type_hints(option)["kind"])[0]: option for option in options if dataclasses.is_dataclass(option)}
+            if value.get("kind") not in kinds:
+                raise Misuse(f"{where}.kind is {value.get('kind')!r}; expected one of {', '.join(map(repr, kinds))}")
+            return from_dict(kinds[value["kind"]], value, where)
+        return _coerce(next(option for option in options if option is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise Misuse(f"{where} is {value!r}; expected {hint.__name__}")
+    return value
