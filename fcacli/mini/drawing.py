@@ -1,0 +1,206 @@
+"""Vector drawing of a scene and its motion, at any picture size.
+
+Shapes are drawn in world units (48 to a side) on a canvas a whole multiple of the picture's size, then averaged down.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fcacli.mini.scene import COLOURS, SIDE, Paths, Scene, Thing
+
+TABLES = {"base": ("wood", "linen", "stone", "paper"), "adapt": ("tiles", "stripes", "marble")}
+_SHIFT = 4  # binary digits behind the point in cv2's coordinates
+_HANDS = {  # skin, its outline, cuff
+    "bare": ((236, 192, 164), (176, 128, 104), (92, 104, 124)),
+    "glove": ((70, 74, 82), (28, 30, 34), (206, 206, 200)),
+}
+_CLOTHS = {"bare": ((236, 236, 232), (176, 184, 196)), "glove": ((122, 118, 114), (78, 76, 76))}
+Colour = tuple[int, int, int]
+
+
+def render(scene: Scene, paths: Paths, size: int = 48) -> np.ndarray:
+    """Draw all frames: uint8 (T, size, size, 3), RGB."""
+    over = 3 if size < 160 else 2
+    table = _table(scene.table, scene.table_seed, size * over)
+    shade = (table * 0.68).astype(np.uint8)
+    frames = np.empty((len(paths.hand), size, size, 3), np.uint8)
+    for t in range(len(frames)):
+        canvas = _Canvas(table.copy(), size * over / SIDE)
+        _draw_shadows(canvas, shade, scene, paths.things[t])
+        order = np.argsort(paths.things[t, :, 1], kind="stable")
+        for i in order:
+            _draw_thing(canvas, scene.things[i], paths.things[t, i])
+        if paths.cloth is not None and scene.cloth is not None:
+            _draw_cloth(canvas, paths.cloth[t], scene.cloth.size / 2, scene.hand_style)
+        _draw_hand(canvas, paths.hand[t], scene.hand_style)
+        frames[t] = cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    return frames
+
+
+class _Canvas:
+    """A picture drawn on in world units, with an optional local frame (origin, angle)."""
+
+    def __init__(self, pixels: np.ndarray, scale: float) -> None:
+        self.pixels, self.scale = pixels, scale
+        self.place(0.0, 0.0, 0.0)
+
+    def place(self, x: float, y: float, angle: float) -> None:
+        """Draw from here on relative to (x, y), turned by `angle` degrees."""
+        self.origin = np.array([x, y])
+        c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+        self.turn, self.angle = np.array([[c, s], [-s, c]]), angle
+
+    def points(self, points: object) -> np.ndarray:
+        """Local (k, 2) -> cv2's fixed-point pixel coordinates."""
+        world = np.asarray(points, float) @ self.turn + self.origin
+        return np.round((world * self.scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
+
+    def polygon(self, points: object, colour: Colour) -> None:
+        """Filled polygon."""
+        cv2.fillPoly(self.pixels, [self.points(points)], colour, cv2.LINE_AA, _SHIFT)
+
+    def line(self, points: object, colour: Colour, width: float) -> None:
+        """Open stroke with round ends."""
+        width_px = max(1, round(width * self.scale))
+        cv2.polylines(self.pixels, [self.points(points)], False, colour, width_px, cv2.LINE_AA, _SHIFT)
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
+        """Filled ellipse."""
+        k = self.scale * (1 << _SHIFT)
+        centre = tuple(int(v) for v in self.points([[x, y]])[0])
+        axes = (round(rx * k), round(ry * k))
+        cv2.ellipse(self.pixels, centre, axes, self.angle, 0, 360, colour, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _mix(colour: Colour, towards: Colour, share: float) -> Colour:
+    return tuple(round(a + (b - a) * share) for a, b in zip(colour, towards, strict=True))  # type: ignore[return-value]
+
+
+def _draw_shadows(canvas: _Canvas, shade: np.ndarray, scene: Scene, state: np.ndarray) -> None:
+    """Darken the table under every thing; the shadow stays on the table and shrinks as the thing rises."""
+    mask = _Canvas(np.zeros(shade.shape[:2], np.uint8), canvas.scale)
+    for thing, (x, y, height, _) in zip(scene.things, state, strict=True):
+        r = thing.size / 2
+        shrink = 1.0 - min(height, 20.0) / 60.0
+        mask.ellipse(x + 0.8, y + 0.8 * r, 0.98 * r * shrink, 0.42 * r * shrink, 255)  # type: ignore[arg-type]
+    cv2.copyTo(shade, mask.pixels, canvas.pixels)
+
+
+def _draw_thing(canvas: _Canvas, thing: Thing, state: np.ndarray) -> None:
+    x, y, height, angle = state
+    canvas.place(x, y - height, angle)
+    colour = COLOURS[thing.colour]
+    dark, light = _mix(colour, (0, 0, 0), 0.42), _mix(colour, (255, 255, 255), 0.5)
+    _SHAPES[thing.kind](canvas, thing.size / 2, colour, dark, light)
+    canvas.place(0.0, 0.0, 0.0)
+
+
+def _ball(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    canvas.ellipse(0, 0, r, r, dark)
+    canvas.ellipse(-0.08 * r, -0.1 * r, 0.84 * r, 0.82 * r, colour)
+    canvas.ellipse(-0.34 * r, -0.38 * r, 0.26 * r, 0.22 * r, light)
+
+
+def _box(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    def rect(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+        return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) * r
+
+    canvas.polygon(rect(-0.92, -0.9, 0.92, 0.9), dark)
+    canvas.polygon(rect(-0.76, -0.2, 0.76, 0.74), colour)
+    canvas.polygon(rect(-0.76, -0.74, 0.76, -0.34), light)
+
+
+def _cup(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    turn = np.linspace(-np.pi / 2, np.pi / 2, 9)
+    handle = np.stack([0.62 + 0.36 * np.cos(turn), 0.05 + 0.36 * np.sin(turn)], 1) * r
+    canvas.line(handle, dark, 0.3 * r)
+    canvas.polygon(np.array([[-0.86, -0.62], [0.7, -0.62], [0.48, 0.94], [-0.64, 0.94]]) * r, dark)
+    canvas.polygon(np.array([[-0.7, -0.5], [0.54, -0.5], [0.36, 0.8], [-0.52, 0.8]]) * r, colour)
+    canvas.ellipse(-0.08 * r, -0.62 * r, 0.78 * r, 0.28 * r, light)
+    canvas.ellipse(-0.08 * r, -0.6 * r, 0.56 * r, 0.16 * r, dark)
+
+
+def _bottle(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    body = np.array([[-0.56, 1.0], [-0.56, -0.1], [-0.24, -0.46], [-0.24, -0.8], [0.24, -0.8], [0.24, -0.46]])
+    body = np.concatenate([body, [[0.56, -0.1], [0.56, 1.0]]]) * r
+    canvas.polygon(body, dark)
+    canvas.polygon(body * [0.72, 0.84] + [0, 0.02 * r], colour)
+    canvas.polygon(np.array([[-0.4, 0.2], [0.4, 0.2], [0.4, 0.6], [-0.4, 0.6]]) * r, light)
+    canvas.polygon(np.array([[-0.32, -1.08], [0.32, -1.08], [0.32, -0.72], [-0.32, -0.72]]) * r, (240, 240, 236))
+
+
+def _star(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    turn = np.deg2rad(np.arange(10) * 36.0 - 90.0)
+    radius = np.where(np.arange(10) % 2 == 0, 1.12, 0.56)
+    points = np.stack([radius * np.cos(turn), radius * np.sin(turn)], 1) * r
+    canvas.polygon(points, dark)
+    canvas.polygon(points * 0.76, colour)
+    canvas.ellipse(0, -0.08 * r, 0.2 * r, 0.2 * r, light)
+
+
+_SHAPES = {"ball": _ball, "box": _box, "cup": _cup, "bottle": _bottle, "star": _star}
+
+
+def _draw_cloth(canvas: _Canvas, centre: np.ndarray, r: float, style: str) -> None:
+    cloth, stripe = _CLOTHS[style]
+    canvas.place(float(centre[0]), float(centre[1]), 0.0)
+    hem = [(x, 0.98 + 0.1 * (-1) ** i) for i, x in enumerate(np.linspace(1.0, -1.0, 7))]
+    outline = np.array([(-0.62, -0.92), (0.62, -0.92), *hem]) * r
+    canvas.polygon(outline, stripe)
+    canvas.polygon(outline * 0.88, cloth)
+    for x in (-0.34, 0.34):
+        canvas.line(np.array([[0.7 * x, -0.8], [1.2 * x, 0.84]]) * r, stripe, 0.2 * r)
+    canvas.line(np.array([[-0.7, -0.1], [0.7, -0.1]]) * r, stripe, 0.2 * r)
+    canvas.place(0.0, 0.0, 0.0)
+
+
+def _draw_hand(canvas: _Canvas, pose: np.ndarray, style: str) -> None:
+    """A hand whose fingertips touch the pose's point: fingers along +x, palm and cuff behind."""
+    skin, outline, cuff = _HANDS[style]
+    canvas.place(*(float(v) for v in pose))
+    reach = (-0.7, 0.0, -0.9) if style == "bare" else (-0.5, -0.2, -0.5)
+    for colour, grow in ((outline, 0.5), (skin, 0.0)):
+        for y, tip in zip((-1.7, 0.0, 1.7), reach, strict=True):
+            width = 1.5 if style == "bare" else 2.2
+            canvas.line([[-4.6, y], [tip - 0.8, 0.8 * y]], colour, width + 2 * grow)
+        canvas.line([[-5.6, 2.0], [-2.9, 3.8]], colour, 1.5 + 2 * grow)
+        canvas.ellipse(-5.4, 0, 2.6 + grow, 2.7 + grow, colour)
+    canvas.polygon([[-7.2, -2.3], [-7.2, 2.3], [-11.0, 2.8], [-11.0, -2.8]], _mix(cuff, (0, 0, 0), 0.4))
+    canvas.polygon([[-7.6, -1.8], [-7.6, 1.8], [-10.6, 2.3], [-10.6, -2.3]], cuff)
+    canvas.place(0.0, 0.0, 0.0)
+
+
+def _table(family: str, seed: int, size: int) -> np.ndarray:
+    """The table's texture: uint8 (size, size, 3), low in saturation, the same picture at every size."""
+    rng = np.random.default_rng([seed, 7])
+    axis = (np.arange(size) + 0.5) * (SIDE / size)
+    x, y = np.meshgrid(axis, axis)
+    tone, phase = rng.uniform(158, 208), rng.uniform(0, 2 * np.pi, 4)
+    clouds = cv2.resize(rng.standard_normal((7, 7)), (size, size), interpolation=cv2.INTER_CUBIC)
+    tint = np.array([1.0, 0.985, 0.965])
+    if family == "wood":
+        bend = y + 1.2 * np.sin(x / 9 + phase[0])
+        grey, tint = 7 * np.sin(bend * 0.9 + phase[1]) + 4 * np.sin(bend * 1.7 + phase[2]), np.array([1.0, 0.93, 0.83])
+    elif family == "linen":
+        grey = 5 * np.sin(x * 1.2 + phase[0]) + 5 * np.sin(y * 1.2 + phase[1])
+    elif family == "stone":
+        fine = cv2.resize(rng.standard_normal((17, 17)), (size, size), interpolation=cv2.INTER_CUBIC)
+        grey, tint = 5 * fine, np.array([0.96, 0.98, 1.0])
+    elif family == "paper":
+        grey = (x - 24) * rng.uniform(-0.5, 0.5) + (y - 24) * rng.uniform(-0.5, 0.5)
+    elif family == "tiles":
+        side = rng.uniform(9, 13)
+        odd = (np.floor((x + phase[0] * 3) / side) + np.floor((y + phase[1] * 3) / side)) % 2
+        grey, tint = 22 * odd - 11, np.array([0.95, 1.0, 0.98])
+    elif family == "stripes":
+        wave = np.sin((x + y * rng.choice([-1, 1])) * rng.uniform(0.5, 0.8) + phase[0])
+        grey, tint = 12 * np.clip(3 * wave, -1, 1), np.array([1.0, 0.97, 0.97])
+    elif family == "marble":
+        vein = np.sin(x * 0.25 + y * 0.18 + 2.2 * clouds + phase[0])
+        grey, tint = 10 - 34 * np.exp(-((vein * 5) ** 2)), np.array([0.97, 0.98, 1.0])
+    else:
+        raise ValueError(f"unknown table {family!r}")
+    grey = tone + grey + 3 * clouds - 0.006 * ((x - 24) ** 2 + (y - 24) ** 2)
+    return np.clip(grey[..., None] * tint, 0, 255).astype(np.uint8)
