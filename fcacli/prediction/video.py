@@ -1,6 +1,7 @@
 """Frames to files: H.264 MP4, GIF, PNG. Frames are uint8 (T, H, W, 3), RGB, written as they are; see `enlarge`."""
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def write_gif(path: Path, frames: np.ndarray, fps: float, hold: float = 1.0) -> 
     for picture in pictures:
         picture.putpalette(palette)
     ticks = [round(t * 100 / fps) for t in range(len(frames) + 1)]  # hundredths of a second, GIF's unit
-    durations = [10 * max(2, after - before) for before, after in zip(ticks, ticks[1:], strict=False)]
+    durations = [10 * max(2, after - before) for before, after in pairwise(ticks)]
     durations[-1] += round(hold * 1000)
     with atomic_file(path) as temporary:
         pictures[0].save(
@@ -110,7 +111,7 @@ def read_pngs(folder: Path) -> np.ndarray:
     """
     import cv2
 
-    frames = []
+    frames: list[np.ndarray] = []
     for path in sorted(folder.glob("*.png")):
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if bgr is None or (frames and bgr.shape != frames[0].shape):

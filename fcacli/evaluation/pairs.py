@@ -1,0 +1,61 @@
+"""Which video of one folder belongs to which of another: by name, without the suffix."""
+
+from pathlib import Path
+
+from fcacli.errors import FcaError, Misuse
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv", ".m4v"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+NAMED = 5
+"""Names that an error spells out."""
+
+
+def pair(predictions: Path, truths: Path) -> dict[str, tuple[Path, Path]]:
+    """Name -> (predicted video, true video), sorted by name; a video is a file or a folder of images.
+
+    Raises:
+        Misuse: one of the two is no folder.
+        FcaError: a folder holds no video, a name stands for two, or the names differ.
+    """
+    predicted, true = find_videos(predictions, "--pred"), find_videos(truths, "--real")
+    complaints = []
+    if lost := sorted(set(true) - set(predicted)):
+        complaints.append(f"{len(lost)} only in {truths}: {listed(lost)}")
+    if extra := sorted(set(predicted) - set(true)):
+        complaints.append(f"{len(extra)} only in {predictions}: {listed(extra)}")
+    if complaints:
+        raise FcaError(
+            f"the names of {len(predicted)} predicted and {len(true)} true videos differ; " + "; ".join(complaints),
+            "give both folders the same file names (the suffix may differ)",
+        )
+    return {name: (predicted[name], true[name]) for name in sorted(true)}
+
+
+def find_videos(folder: Path, option: str) -> dict[str, Path]:
+    """Name -> video file or folder of images, directly below `folder`."""
+    if not folder.is_dir():
+        raise Misuse(f"{option} {folder} " + ("is not a folder" if folder.exists() else "does not exist"))
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not _is_video(path):
+            continue
+        name = path.name if path.is_dir() else path.stem
+        if name in found:
+            raise FcaError(f"{option} {folder} holds two videos named {name!r}: {found[name].name} and {path.name}", "keep one")
+        found[name] = path
+    if not found:
+        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise FcaError(f"{option} {folder} holds no videos ({kinds}, or one folder of images per video)")
+    return found
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _is_video(path: Path) -> bool:
+    if path.is_dir():
+        return any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+    return path.suffix.lower() in VIDEO_SUFFIXES

@@ -1,0 +1,117 @@
+"""Sampling one clip: the base's scheduler, classifier-free guidance, and conditioning computed once.
+
+Validation, `fca predict` and `fca eval` all call `predict_clip` or its three parts, always for one clip at a time, so that
+they agree bit by bit. Latents are (B, F, C, h, w); here B is 1, or 2 for the null and the full half of guidance.
+"""
+
+import copy
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fcacli.config import ClipConfig, SampleConfig
+from fcacli.events import Report, silent, track
+from fcacli.model.conditioning import Given
+
+if TYPE_CHECKING:
+    from fcacli.model.bases.cogvideox import CogVideoX
+    from fcacli.model.fca import FCAAdapter
+    from fcacli.model.lora import LoRAAdapter
+    from fcacli.model.text_only import TextOnly
+
+    Adapter = FCAAdapter | LoRAAdapter | TextOnly
+
+PHASE = "denoise"
+
+
+def predict_clip(
+    base: "CogVideoX",
+    adapter: "Adapter",
+    init_frames: np.ndarray,
+    text: str,
+    clip: ClipConfig,
+    config: SampleConfig,
+    keep_generated_init: bool = False,
+    report: Report = silent,
+) -> np.ndarray:
+    """The clip that follows `init_frames` under `text`.
+
+    Args:
+        init_frames: uint8 (T0, H, W, 3), already of the clip's size.
+        keep_generated_init: show the model's own first frames instead of the given ones.
+
+    Returns:
+        uint8 (T, H, W, 3).
+    """
+    given, null_given = encode_given(base, init_frames, text)
+    latents = sample(base, adapter, given, null_given, base.latent_shape(clip), config, report)
+    return decode(base, latents, clip, None if keep_generated_init else init_frames)
+
+
+@torch.no_grad()
+def encode_given(base: "CogVideoX", init_frames: np.ndarray, text: str) -> tuple[Given, Given]:
+    """All that a prediction may know: the initial frames (encoded alone) with the text, and with the empty text."""
+    init_latents, image = base.encode_init(init_frames)[None], base.encode_image(init_frames)[None]
+    texts, masks = base.encode_text([text, ""])
+    full, null = (
+        Given(init_latents=init_latents, text=texts[half, None], text_mask=masks[half, None], image=image) for half in (0, 1)
+    )
+    return full, null
+
+
+@torch.no_grad()
+def sample(
+    base: "CogVideoX",
+    adapter: "Adapter",
+    given: Given,
+    null_given: Given,
+    shape: tuple[int, ...],
+    config: SampleConfig,
+    report: Report = silent,
+) -> torch.Tensor:
+    """Denoise from seeded noise to the latents of one clip: (F, C, h, w).
+
+    Classifier-free guidance (Ho and Salimans, 2022): v = v_null + guidance (v_full - v_null); the null half has the empty
+    caption everywhere and keeps the initial frames. The noise is drawn on the CPU: the same on every device.
+
+    Args:
+        given: of batch 1; `null_given` likewise, with the empty caption.
+        shape: (F, C, h, w), see `base.latent_shape`.
+    """
+    scheduler = copy.deepcopy(base.scheduler)
+    scheduler.set_timesteps(config.steps, device=base.device)
+    guided = config.guidance != 1.0
+    halves = (concatenate(null_given, given) if guided else given).to(base.device, base.dtype)
+    conditioning = adapter.condition(base, halves)
+    generator = torch.Generator("cpu").manual_seed(config.seed)
+    x = torch.randn((1, *shape), generator=generator).to(base.device) * scheduler.init_noise_sigma
+    clean, before = None, None  # the last predicted clean latents and time step, which DPM-solver looks back to
+    for t in track(scheduler.timesteps, report, PHASE):
+        doubled = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
+        output = adapter.denoise(base, doubled.to(base.dtype), t.expand(len(doubled)), halves.text, conditioning).float()
+        if guided:
+            null, full = output.chunk(2)
+            output = null + config.guidance * (full - null)
+        if scheduler.__class__.__name__ == "CogVideoXDPMScheduler":
+            x, clean = scheduler.step(output, clean, t, before, x, generator=generator, return_dict=False)
+        else:
+            x = scheduler.step(output, t, x, return_dict=False)[0]
+        before = t
+    return x[0]
+
+
+@torch.no_grad()
+def decode(base: "CogVideoX", latents: torch.Tensor, clip: ClipConfig, init_frames: np.ndarray | None) -> np.ndarray:
+    """Latents (F, C, h, w) to frames uint8 (T, H, W, 3), the given frames, if any, in the place of the first ones."""
+    frames = base.decode(latents.to(base.dtype), clip.frames)
+    if init_frames is not None:
+        frames[: len(init_frames)] = init_frames
+    return frames
+
+
+def concatenate(first: Given, second: Given) -> Given:
+    """Two sets of conditions as one batch."""
+    parts = {field.name: torch.cat([getattr(first, field.name), getattr(second, field.name)]) for field in fields(Given)}
+    return Given(**parts)
