@@ -193,7 +193,7 @@ def from_dict(cls: type[C], values: Any, where: str = "config") -> C:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     if unknown := sorted(set(values) - set(fields)):
-        raise Misuse(f"{where}: unknown field {', '.join(unknown)}", "was it written by a newer version of fca?")
+        raise Misuse(f"{where}: unknown field {', '.join(unknown)}", "the version of fca that wrote it, if that was a newer one")
     missing = [
         name
         for name, field in fields.items()

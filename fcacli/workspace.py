@@ -142,7 +142,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "is the disk full or the folder read-only?") from error
+        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free disk space, or a folder that you may write to") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -154,7 +154,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "is the disk full or the folder read-only?") from error
+        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free disk space, or a folder that you may write to") from error
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -166,7 +166,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.rename(path)
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "is the disk full or the folder read-only?") from error
+        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free disk space, or a folder that you may write to") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,0 +1,95 @@
+"""The border between the commands and the shell: what an exception looks like, and which exit status it gives."""
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+
+from fcacli.cli import console
+from fcacli.errors import FcaError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130
+
+
+def command(body: Callable[P, R]) -> Callable[P, R]:
+    """Wrap the body of a command: known errors become one block, Ctrl-C one line, the unexpected one line and a way on.
+
+    With FCA_DEBUG=1 the traceback is shown as well.
+    """
+
+    @functools.wraps(body)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        quiet_libraries()
+        try:
+            return body(*args, **kwargs)
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            console.print_note("interrupted; run the same command to continue")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if console.debugging():
+                import traceback
+
+                traceback.print_exc()
+            known = error if isinstance(error, FcaError) else _name(error)
+            console.print_error(known)
+            raise typer.Exit(known.code) from None
+
+    return guarded
+
+
+def _name(error: Exception) -> FcaError:
+    """An unexpected exception as one line, with what helps: less memory, or the traceback."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return FcaError(
+            f"out of GPU memory: {_first_line(error)}",
+            "a smaller --batch-size, --size, --frames or --adapter-width in train; --offload model or sequential in predict",
+        )
+    if isinstance(error, MemoryError):
+        return FcaError("out of memory", "a smaller --batch-size, or fewer --workers")
+    return FcaError(
+        f"unexpected {type(error).__name__}: {_first_line(error)}",
+        f"FCA_DEBUG=1 fca {' '.join(sys.argv[1:])}   (shows the traceback; please report it)",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def quiet_libraries() -> None:
+    """Silence the libraries' own bars, banners and warnings; with FCA_DEBUG=1 they keep talking.
+
+    Environment variables, because the libraries are imported later and in worker processes; what the user set stays.
+    Code from a model repository is never run.
+    """
+    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if console.debugging():
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.simplefilter("ignore")
+
+
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "PYTHONWARNINGS": "ignore",
+    "OPENCV_LOG_LEVEL": "ERROR",
+}
+"""What is read by the installed versions of the libraries."""
