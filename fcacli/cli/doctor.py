@@ -9,7 +9,7 @@ from fcacli.workspace import Workspace
 
 @command
 def doctor(json: options.Json = False) -> None:
-    """Show versions, devices, memory, codecs and what `--base auto` would choose. Needs no network.
+    """Show versions, devices, memory, codecs and what `--base auto` would choose; works offline.
 
     Exits with 1 if something is missing that fca needs.
     """

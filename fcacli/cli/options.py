@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,6 +78,13 @@ Size = Annotated[
     str | None,
     typer.Option("--size", metavar="WxH", help="Width and height in pixels.", show_default="the base's", rich_help_panel=CLIP),
 ]
+
+
+def by_base(
+    flag: str, panel: str, help: str, default: str = "the base's", least: float | None = None, metavar: str | None = None
+) -> Any:
+    """An option that may be left out, with what is taken then shown in the help; `least` is the smallest value allowed."""
+    return typer.Option(flag, help=help, show_default=default, min=least, metavar=metavar, rich_help_panel=panel)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -6,13 +6,13 @@ import typer
 
 from fcacli.cli import console, options
 from fcacli.cli.border import command
+from fcacli.cli.options import by_base
 from fcacli.errors import Misuse
 from fcacli.workspace import Workspace
 
 ADAPTER = "Adapter"
 OPTIMIZATION = "Optimization"
 RUN = "Run"
-THE_BASES = "the base's"
 
 
 @command
@@ -21,18 +21,16 @@ def train(
     base: options.Base = None,
     data: options.Data = None,
     adapter: Annotated[
-        Literal["fca", "lora"] | None,
-        typer.Option("--adapter", help="The paper's, or the LoRA baseline.", show_default="fca", rich_help_panel=ADAPTER),
+        Literal["fca", "lora"] | None, by_base("--adapter", ADAPTER, "The paper's, or the LoRA baseline.", default="fca")
     ] = None,
     adapter_width: Annotated[
         int | None,
-        typer.Option(
+        by_base(
             "--adapter-width",
-            min=1,
+            ADAPTER,
+            "Width of the parallel attention, a multiple of the head dimension.",
             metavar="N",
-            help="Width of the parallel attention, a multiple of the head dimension.",
-            show_default=THE_BASES,
-            rich_help_panel=ADAPTER,
+            least=1,
         ),
     ] = None,
     adapter_set: Annotated[
@@ -45,230 +43,91 @@ def train(
         ),
     ] = None,
     lora_rank: Annotated[
-        int | None,
-        typer.Option(
-            "--lora-rank",
-            min=1,
-            metavar="N",
-            help="Rank, with --adapter lora.",
-            show_default=THE_BASES,
-            rich_help_panel=ADAPTER,
-        ),
+        int | None, by_base("--lora-rank", ADAPTER, "Rank, with --adapter lora.", metavar="N", least=1)
     ] = None,
     frames: Annotated[
-        int | None,
-        typer.Option(
-            "--frames",
-            min=2,
-            metavar="N",
-            help="Frames of a clip, the given ones included.",
-            show_default=THE_BASES,
-            rich_help_panel=options.CLIP,
-        ),
+        int | None, by_base("--frames", options.CLIP, "Frames of a clip, the given ones included.", metavar="N", least=2)
     ] = None,
     init_frames: Annotated[
-        int | None,
-        typer.Option(
-            "--init-frames",
-            min=1,
-            metavar="N",
-            help="How many of them are given.",
-            show_default=THE_BASES,
-            rich_help_panel=options.CLIP,
-        ),
+        int | None, by_base("--init-frames", options.CLIP, "How many of them are given.", metavar="N", least=1)
     ] = None,
     size: options.Size = None,
     fit: Annotated[
         Literal["crop", "pad", "stretch"] | None,
-        typer.Option(
-            "--fit", help="How another aspect ratio is brought to that size.", show_default="crop", rich_help_panel=options.CLIP
-        ),
+        by_base("--fit", options.CLIP, "How another aspect ratio is brought to that size.", default="crop"),
     ] = None,
     fps: Annotated[
-        float | None,
-        typer.Option(
-            "--fps",
-            metavar="X",
-            help="Frames per second of the written predictions.",
-            show_default=THE_BASES,
-            rich_help_panel=options.CLIP,
-        ),
+        float | None, by_base("--fps", options.CLIP, "Frames per second of the written predictions.", metavar="X")
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps", min=1, metavar="N", help="Optimizer steps.", show_default=THE_BASES, rich_help_panel=OPTIMIZATION
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=THE_BASES, rich_help_panel=OPTIMIZATION),
-    ] = None,
+    steps: Annotated[int | None, by_base("--steps", OPTIMIZATION, "Optimizer steps.", metavar="N", least=1)] = None,
+    lr: Annotated[float | None, by_base("--lr", OPTIMIZATION, "Peak learning rate.", metavar="X")] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size",
-            min=1,
-            metavar="N",
-            help="Clips per device at once.",
-            show_default=THE_BASES,
-            rich_help_panel=OPTIMIZATION,
-        ),
+        int | None, by_base("--batch-size", OPTIMIZATION, "Clips per device at once.", metavar="N", least=1)
     ] = None,
     accumulate: Annotated[
-        int | None,
-        typer.Option(
-            "--accumulate",
-            min=1,
-            metavar="N",
-            help="Batches per optimizer step.",
-            show_default="1",
-            rich_help_panel=OPTIMIZATION,
-        ),
+        int | None, by_base("--accumulate", OPTIMIZATION, "Batches per optimizer step.", default="1", metavar="N", least=1)
     ] = None,
-    warmup: Annotated[
-        int | None,
-        typer.Option(
-            "--warmup",
-            min=0,
-            metavar="N",
-            help="Steps of linear warm-up.",
-            show_default=THE_BASES,
-            rich_help_panel=OPTIMIZATION,
-        ),
-    ] = None,
+    warmup: Annotated[int | None, by_base("--warmup", OPTIMIZATION, "Steps of linear warm-up.", metavar="N", least=0)] = None,
     weight_decay: Annotated[
-        float | None,
-        typer.Option(
-            "--weight-decay", min=0.0, metavar="X", help="Of AdamW.", show_default="0.0001", rich_help_panel=OPTIMIZATION
-        ),
+        float | None, by_base("--weight-decay", OPTIMIZATION, "Of AdamW.", default="0.0001", metavar="X", least=0)
     ] = None,
     clip_norm: Annotated[
         float | None,
-        typer.Option(
-            "--clip-norm",
-            metavar="X",
-            help="Gradient norm above which gradients are scaled down.",
-            show_default="1",
-            rich_help_panel=OPTIMIZATION,
-        ),
+        by_base("--clip-norm", OPTIMIZATION, "Gradient norm above which gradients are scaled down.", default="1", metavar="X"),
     ] = None,
     caption_dropout: Annotated[
         float | None,
-        typer.Option(
-            "--caption-dropout",
-            metavar="X",
-            help="Share of samples with the empty caption.",
-            show_default="0.1",
-            rich_help_panel=OPTIMIZATION,
-        ),
+        by_base("--caption-dropout", OPTIMIZATION, "Share of samples with the empty caption.", default="0.1", metavar="X"),
     ] = None,
     optimizer: Annotated[
-        Literal["adamw8bit", "adamw"] | None,
-        typer.Option("--optimizer", help="8-bit or ordinary AdamW.", show_default=THE_BASES, rich_help_panel=OPTIMIZATION),
+        Literal["adamw8bit", "adamw"] | None, by_base("--optimizer", OPTIMIZATION, "8-bit or ordinary AdamW.")
     ] = None,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"] | None,
-        typer.Option(
-            "--precision",
-            help="Arithmetic of a step; auto: bf16 where the device has it.",
-            show_default=THE_BASES,
-            rich_help_panel=OPTIMIZATION,
-        ),
+        by_base("--precision", OPTIMIZATION, "Arithmetic of a step; auto: bf16 where the device has it."),
     ] = None,
     checkpointing: Annotated[
         bool | None,
-        typer.Option(
+        by_base(
             "--checkpointing/--no-checkpointing",
-            help="Recompute activations in the backward pass: slower, less memory.",
-            show_default=THE_BASES,
-            rich_help_panel=OPTIMIZATION,
+            OPTIMIZATION,
+            "Recompute activations in the backward pass: slower, less memory.",
         ),
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", min=0, metavar="N", help="Seed of all that is random.", show_default="0", rich_help_panel=OPTIMIZATION
-        ),
+        int | None, by_base("--seed", OPTIMIZATION, "Seed of all that is random.", default="0", metavar="N", least=0)
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(
-            "--run",
-            metavar="NAME",
-            help="Name below runs/; an unfinished run of that name continues.",
-            show_default="date and time",
-            rich_help_panel=RUN,
+        by_base(
+            "--run", RUN, "Name below runs/; an unfinished run of that name continues.", default="date and time", metavar="NAME"
         ),
     ] = None,
     new: Annotated[
         bool, typer.Option("--new", help="Start a new run even if an unfinished one could continue.", rich_help_panel=RUN)
     ] = False,
     validate_every: Annotated[
-        int | None,
-        typer.Option(
-            "--validate-every",
-            min=0,
-            metavar="N",
-            help="Steps between validations; 0 for only the last.",
-            show_default=THE_BASES,
-            rich_help_panel=RUN,
-        ),
+        int | None, by_base("--validate-every", RUN, "Steps between validations; 0 for only the last.", metavar="N", least=0)
     ] = None,
     validate_clips: Annotated[
-        int | None,
-        typer.Option(
-            "--validate-clips",
-            min=0,
-            metavar="N",
-            help="Clips generated at a validation.",
-            show_default="4",
-            rich_help_panel=RUN,
-        ),
+        int | None, by_base("--validate-clips", RUN, "Clips generated at a validation.", default="4", metavar="N", least=0)
     ] = None,
     sample_steps: Annotated[
         int | None,
-        typer.Option(
-            "--sample-steps",
-            min=1,
-            metavar="N",
-            help="Denoising steps of those clips, and default of predict and eval.",
-            show_default=THE_BASES,
-            rich_help_panel=RUN,
+        by_base(
+            "--sample-steps", RUN, "Denoising steps of those clips, and default of predict and eval.", metavar="N", least=1
         ),
     ] = None,
     guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance",
-            min=0.0,
-            metavar="X",
-            help="Classifier-free guidance of the same.",
-            show_default=THE_BASES,
-            rich_help_panel=RUN,
-        ),
+        float | None, by_base("--guidance", RUN, "Classifier-free guidance of the same.", metavar="X", least=0)
     ] = None,
     max_minutes: Annotated[
         float | None,
-        typer.Option(
-            "--max-minutes",
-            min=0.0,
-            metavar="X",
-            help="Stop after so long, saved and unfinished.",
-            show_default="no limit",
-            rich_help_panel=RUN,
-        ),
+        by_base("--max-minutes", RUN, "Stop after so long, saved and unfinished.", default="no limit", metavar="X", least=0),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            "--workers",
-            min=0,
-            metavar="N",
-            help="Processes that load clips.",
-            show_default="by the size of the data",
-            rich_help_panel=RUN,
-        ),
+        by_base("--workers", RUN, "Processes that load clips.", default="by the size of the data", metavar="N", least=0),
     ] = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
