@@ -1,0 +1,104 @@
+"""Model files: where a hub id or folder lies on this machine, and a fingerprint of what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+from fcacli.errors import FcaError
+
+PIPELINE_FILES = [
+    "model_index.json",
+    *(f"{part}/*" for part in ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")),
+]
+ENCODER_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+_WHOLE = 64 * 2**20
+_SAMPLE = 4 * 2**20
+
+
+def local_folder(source: str, files: list[str]) -> Path:
+    """The folder of a model: `source` itself, or the hub cache's copy, downloaded where it is not complete.
+
+    Raises:
+        FcaError: the hub model is not on this machine and cannot be fetched.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(source, allow_patterns=files, ignore_patterns=["*.bin", "*.msgpack", "*.h5"])
+        )
+    except Exception as error:
+        raise _unreachable(source, error) from error
+
+
+def fetch_file(hub_id: str, file: str) -> Path:
+    """One file of a hub model, from the cache or downloaded.
+
+    Raises:
+        FcaError: it is neither here nor reachable.
+    """
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(hub_id, file))
+    except Exception as error:
+        raise _unreachable(hub_id, error) from error
+
+
+def hub_holds(hub_id: str) -> bool:
+    """Whether a hub model is in the local cache (weights included) or can be reached now."""
+    import huggingface_hub
+
+    try:
+        snapshot = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=PIPELINE_FILES, local_files_only=True))
+        if all(any((snapshot / part).glob("*.safetensors")) for part in ("transformer", "vae", "text_encoder")):
+            return True
+    except Exception:
+        pass
+    try:
+        url = huggingface_hub.hf_hub_url(hub_id, "model_index.json")
+        huggingface_hub.get_hf_file_metadata(url, timeout=5)
+    except Exception:
+        return False
+    return True
+
+
+def _unreachable(hub_id: str, error: Exception) -> FcaError:
+    cause = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return FcaError(
+        f"cannot fetch {hub_id} from the Hugging Face hub: {cause}",
+        f"on a connected machine run `hf download {hub_id} --local-dir FOLDER`, copy FOLDER here and pass --base FOLDER",
+    )
+
+
+def fingerprint(folder: Path, parts: tuple[str, ...] = PARTS) -> str:
+    """A short hash of a model's configuration and weight files, equal wherever the same files lie.
+
+    Of files over 64 MiB it reads the safetensors header, the first and last 4 MiB and the size.
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        for path in sorted((folder / part).glob("*")):
+            if path.suffix in (".json", ".safetensors", ".model", ".txt"):
+                total.update(f"{part}/{path.name}\0{_file_hash(path)}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def _file_hash(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            digest.update(file.read())
+        else:
+            (header,) = struct.unpack("<Q", file.read(8))
+            digest.update(json.dumps(header).encode() + file.read(min(header, _WHOLE)) + file.read(_SAMPLE))
+            file.seek(-_SAMPLE, 2)
+            digest.update(file.read())
+    return digest.hexdigest()

@@ -1,0 +1,151 @@
+"""Loading the parts of a CogVideoX pipeline, their configurations, image preprocessing and the rotary embedding."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcacli.errors import FcaError
+from fcacli.model.bases.hub import ENCODER_FILES, local_folder
+from fcacli.workspace import read_json
+
+if TYPE_CHECKING:
+    from fcacli.model.bases.cogvideox import CogVideoX
+
+
+def _load(name: str, folder: Path, read: Callable[[], Any]) -> Any:
+    """Run a loader quietly; its many kinds of failure become one error that names the folder."""
+    import diffusers
+    import transformers
+
+    if not folder.is_dir():
+        raise FcaError(f"{folder.parent} has no {folder.name}/", "pass --base a complete pipeline folder in diffusers layout")
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()  # the text tower of a CLIP checkpoint is unexpected, and meant to be
+    try:
+        return read()
+    except Exception as error:
+        cause = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        raise FcaError(f"cannot load the {name.replace('_', ' ')} from {folder}: {cause}", "fetch the folder again") from error
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
+
+
+def _model(base: CogVideoX, name: str) -> Any:
+    import diffusers
+    import transformers
+
+    folder = base.folder / name
+    if name == "text_encoder":
+        read = lambda: transformers.T5EncoderModel.from_pretrained(folder, dtype=base.dtype, local_files_only=True)  # noqa: E731
+    else:
+        kind = {"transformer": diffusers.CogVideoXTransformer3DModel, "vae": diffusers.AutoencoderKLCogVideoX}[name]
+        read = lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, local_files_only=True)  # noqa: E731
+    return _load(name, folder, read).requires_grad_(False).eval().to(base.device)
+
+
+def _tokenizer(base: CogVideoX, name: str) -> Any:
+    import transformers
+
+    folder = base.folder / name
+
+    def read() -> Any:
+        if (folder / "tokenizer_config.json").is_file():
+            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return transformers.T5Tokenizer.from_pretrained(folder, local_files_only=True)  # spiece.model alone
+
+    return _load(name, folder, read)
+
+
+def _scheduler(base: CogVideoX, name: str) -> Any:
+    import diffusers
+
+    folder = base.folder / name
+    known = {"CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"}
+    kind = read_json(folder / "scheduler_config.json").get("_class_name")
+    if kind not in known:
+        raise FcaError(f"{folder} holds a {kind}; CogVideoX samples with one of {', '.join(sorted(known))}")
+    return _load(name, folder, lambda: getattr(diffusers, kind).from_pretrained(folder, local_files_only=True))
+
+
+def _image_encoder(base: CogVideoX, name: str) -> Any:
+    import transformers
+
+    folder = local_folder(base.spec.image_encoder, ENCODER_FILES)
+    model = _load(
+        name, folder, lambda: transformers.CLIPVisionModel.from_pretrained(folder, dtype=base.dtype, local_files_only=True)
+    )
+    return model.requires_grad_(False).eval().to(base.device)
+
+
+LOADERS: dict[str, Callable[[CogVideoX, str], Any]] = {
+    "transformer": _model,
+    "vae": _model,
+    "text_encoder": _model,
+    "tokenizer": _tokenizer,
+    "scheduler": _scheduler,
+    "image_encoder": _image_encoder,
+}
+
+
+def read_config(base: CogVideoX, name: str, loaded: Any) -> dict[str, Any]:
+    """The configuration of a part, from the loaded part where there is one, else from its file."""
+    if name == "image_encoder":
+        config = read_json(local_folder(base.spec.image_encoder, ENCODER_FILES) / "config.json")
+        return config.get("vision_config", config)
+    if name == "image_preprocessor":
+        path = local_folder(base.spec.image_encoder, ENCODER_FILES) / "preprocessor_config.json"
+        return read_json(path) if path.is_file() else {}
+    return dict(loaded.config) if loaded is not None else read_json(base.folder / name / "config.json")
+
+
+def normalise_images(frames: np.ndarray, encoder: dict[str, Any], preprocessor: dict[str, Any]) -> np.ndarray:
+    """Frames uint8 (T0, H, W, 3) to the encoder's float32 input (T0, 3, size, size); stretched to the square, not cropped,
+    so that no part of the given frames is lost to the text modules."""
+    import cv2
+
+    size = encoder.get("image_size", 224)
+    mean = np.asarray(preprocessor.get("image_mean", (0.48145466, 0.4578275, 0.40821073)), np.float32)
+    std = np.asarray(preprocessor.get("image_std", (0.26862954, 0.26130258, 0.27577711)), np.float32)
+    method = cv2.INTER_AREA if max(frames.shape[1:3]) > size else cv2.INTER_CUBIC
+    resized = np.stack([cv2.resize(frame, (size, size), interpolation=method) for frame in frames])
+    return ((resized.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2)
+
+
+def rotary_embedding(
+    transformer: dict[str, Any], frames: int, height: int, width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(cos, sin), each (F*N, d_head), as CogVideoXPipeline prepares them for latents (F, C, h, w)."""
+    from diffusers.models.embeddings import get_3d_rotary_pos_embed
+    from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+
+    patch, patch_t = transformer["patch_size"], transformer.get("patch_size_t")
+    grid = (height // patch, width // patch)
+    base_height, base_width = transformer["sample_height"] // patch, transformer["sample_width"] // patch
+    if patch_t is None:
+        crops = get_resize_crop_region_for_grid(grid, base_width, base_height)
+        cos, sin = get_3d_rotary_pos_embed(transformer["attention_head_dim"], crops, grid, frames, device=device)
+    else:
+        cos, sin = get_3d_rotary_pos_embed(
+            transformer["attention_head_dim"],
+            None,
+            grid,
+            -(-frames // patch_t),
+            grid_type="slice",
+            max_size=(base_height, base_width),
+            device=device,
+        )
+    return cos, sin
+
+
+def combine(*fingerprints: str) -> str:
+    """One fingerprint of several."""
+    return hashlib.sha256("\0".join(fingerprints).encode()).hexdigest()[:16]
