@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM while training: the first is a wish to stop at the next safe place, the second stops at once."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from fcacli.errors import FcaError
+from fcacli.events import Message, Report
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Interrupted(FcaError):
+    """A signal stopped the run after it was saved; exits with 128 + the signal's number, as shells have it."""
+
+    def __init__(self, received: int, message: str, hint: str):
+        super().__init__(message, hint, code=128 + received)
+
+
+class Signals:
+    """Which of the watched signals has arrived."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    @property
+    def name(self) -> str:
+        return NAMES[signal.Signals(self.received)] if self.received is not None else ""
+
+
+@contextmanager
+def watch(report: Report) -> Iterator[Signals]:
+    """Note SIGINT and SIGTERM instead of dying of them; a second one raises KeyboardInterrupt.
+
+    Outside the main thread, where Python allows no handlers, nothing is watched.
+    """
+    signals = Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        if signals.received is not None:
+            raise KeyboardInterrupt
+        signals.received = number
+        report(Message(f"{signals.name}: finishing this step and saving; once more stops at once", "warning"))
+
+    before = {number: signal.signal(number, note) for number in NAMES}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,208 @@
+"""The training loop: `fit`, on accelerate."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fcacli.config import TrainConfig
+from fcacli.data.dataset import collate, order
+from fcacli.errors import FcaError
+from fcacli.events import Event, Message, Progress, Report, silent, track
+from fcacli.training import checkpoint
+from fcacli.training.checkpoint import State
+from fcacli.training.interrupt import Interrupted, Signals, watch
+from fcacli.training.loader import StepBatches, in_memory, loader, to_device
+from fcacli.training.log import RunLog, memory
+from fcacli.training.objective import diffusion_loss, draw, held_out_loss
+from fcacli.training.optim import learning_rate, make_optimizer, set_learning_rate
+from fcacli.training.pace import Pace
+from fcacli.workspace import atomic_folder, read_json, write_json
+
+PHASE = "train"
+
+Validate = Callable[[int, Path, Report], None]
+"""(step, folder, report): write clips made by the adapter as it is now into the folder. A report after each clip is where a
+signal stops it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is trained on what."""
+
+    base: Any
+    """The frozen base; nothing of it but the transformer needs to be loaded."""
+    adapter: Any
+    """Attached to the base; holds the weights of the newest checkpoint, if there is one."""
+    write_adapter: Callable[[Path], object]
+    """Writes the adapter into a checkpoint folder."""
+    train: Dataset[dict[str, Any]]
+    held_out: Dataset[dict[str, Any]] | None
+    null: tuple[Tensor, Tensor]
+    """Text (L, dt) and mask (L,) of the empty caption."""
+    validate: Validate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """How one call of `fit` goes about it; nothing here changes what is computed."""
+
+    workers: int = 0
+    """Processes that load clips."""
+    max_seconds: float | None = None
+    """Stop, saved and unfinished, after this time."""
+    checkpoint_seconds: float = 300.0
+    """Time between checkpoints."""
+    keep: int = 3
+    """Checkpoints kept."""
+
+
+def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, report: Report = silent) -> State:
+    """Train up to `config.steps`, going on from the newest checkpoint of `run`; returns where the run then stands.
+
+    Data order, time steps, noise and dropped captions are functions of the step, so a continued run computes what an
+    uninterrupted one does.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; the run is saved.
+        FcaError: a loss or gradient that is not finite, naming step and clips; a file that cannot be read or written.
+    """
+    base, adapter = subject.base, subject.adapter
+    accelerator = _accelerator(config, base.device)
+    optimizer = make_optimizer(adapter.trainable(), config)
+    parameters = [parameter for _, parameter in adapter.trainable()]
+    state = _restore(run, optimizer, report)
+    log = RunLog(run, state.step, state.log_bytes)
+    data = in_memory(subject.train)
+    batches = iter(loader(data, StepBatches(len(data), config, state.step, order), 1, session.workers, collate))
+    null = tuple(part.to(accelerator.device) for part in subject.null)
+    per_step = config.batch_size * config.accumulate
+    pace = Pace(per_step, session.checkpoint_seconds, session.max_seconds)
+
+    with watch(report) as signals, log:
+        report(Progress(PHASE, state.step, config.steps))
+        while True:
+            stop = signals.received is not None or (pace.over() and state.step < config.steps)
+            validating = not stop and _validation_due(state.step, config)
+            if stop or validating or pace.checkpoint_due() or state.step == config.steps:
+                state = replace(state, log_bytes=log.synced_bytes())
+                saved = checkpoint.save(run, state, subject.write_adapter, optimizer)
+                checkpoint.prune(run, session.keep)
+                pace.saved()
+            if validating:
+                stop_here = _stopping(report, signals, state.step, config)
+                log.computed(state.step, _validate(subject, config, run, state.step, accelerator, stop_here))
+                pace.resume()
+            if stop or state.step == config.steps:
+                break
+
+            lr = learning_rate(state.step, config)
+            set_learning_rate(optimizer, lr)
+            losses, ids = [], []
+            for micro in range(config.accumulate):
+                batch = to_device(next(batches), accelerator.device)
+                slots = range(micro * config.batch_size, (micro + 1) * config.batch_size)
+                shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
+                drawn = draw(config.seed, state.step, slots, per_step, shape, timesteps, config.caption_dropout)
+                with accelerator.autocast():
+                    loss = diffusion_loss(base, adapter, batch, null, drawn)  # (B,)
+                accelerator.backward(loss.mean() / config.accumulate)
+                losses.append(loss.detach())
+                ids += batch["ids"]
+            norm = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
+            per_clip = torch.cat(losses).tolist()
+            _require_finite(per_clip, norm, ids, state.step + 1, run)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            state = replace(state, step=state.step + 1, train_loss=math.fsum(per_clip) / per_step)
+            log.computed(state.step, {"loss": state.train_loss, "lr": lr, "grad_norm": norm})
+            log.measured(state.step, pace.stepped(state.train_loss) | memory(accelerator.device))
+            report(Progress(PHASE, state.step, config.steps, pace.shown(config.steps - state.step)))
+
+    if signals.received is not None and state.step < config.steps:
+        raise _interrupted(signals, state.step, config, f"saved in {saved}")
+    return state
+
+
+def _accelerator(config: TrainConfig, device: torch.device) -> Accelerator:
+    """accelerate for one run; what an earlier run in this process left of its state is dropped."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = "bf16" if config.precision == "bf16" else "no"
+    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+
+
+def _restore(run: Path, optimizer: torch.optim.Optimizer, report: Report) -> State:
+    """Load the newest sound checkpoint's optimizer; clear away what lies behind it."""
+    folder = checkpoint.latest(run, report)
+    if folder is None:
+        if damaged := checkpoint.all_checkpoints(run):
+            raise FcaError(f"no checkpoint of {run.name} is readable ({len(damaged)} damaged)", "fca train --new")
+        state = State(step=0, log_bytes=0, train_loss=None)
+    else:
+        state = checkpoint.verify(folder)
+        checkpoint.load_optimizer(folder, optimizer)
+        report(Message(f"continuing {run.name} from step {state.step}"))
+    checkpoint.clean(run, state.step)
+    return state
+
+
+def _validation_due(step: int, config: TrainConfig) -> bool:
+    if step == config.steps:
+        return True
+    return step > 0 and config.validate_every > 0 and step % config.validate_every == 0
+
+
+def _validate(
+    subject: Subject, config: TrainConfig, run: Path, step: int, accelerator: Accelerator, report: Report
+) -> dict[str, float]:
+    """The held-out loss, and the clips of the passed-in callable; a validation that is there already is only read."""
+    folder = checkpoint.validation_folder(run, step)
+    if folder.exists():
+        return read_json(folder / "validation.json")
+    values: dict[str, float] = {}
+    with atomic_folder(folder) as temporary:
+        if subject.held_out is not None:
+            loaded = loader(subject.held_out, None, config.batch_size, 0, collate)
+            with accelerator.autocast():
+                batches = (to_device(batch, accelerator.device) for batch in track(loaded, report, "held-out loss"))
+                values = held_out_loss(subject.base, subject.adapter, batches)
+        if subject.validate is not None:
+            subject.validate(step, temporary, report)
+        write_json(temporary / "validation.json", values)
+    return values
+
+
+def _stopping(report: Report, signals: Signals, step: int, config: TrainConfig) -> Report:
+    """A report that ends a validation when a signal has come; the checkpoint of its step is written already."""
+
+    def report_or_stop(event: Event) -> None:
+        if signals.received is not None:
+            raise _interrupted(signals, step, config, "saved; its validation will be made when the run goes on")
+        report(event)
+
+    return report_or_stop
+
+
+def _interrupted(signals: Signals, step: int, config: TrainConfig, what: str) -> Interrupted:
+    return Interrupted(
+        signals.received or 0, f"stopped by {signals.name} at step {step} of {config.steps}, {what}", "fca train"
+    )
+
+
+def _require_finite(losses: Sequence[float], norm: float, ids: Sequence[str], step: int, run: Path) -> None:
+    """Raise before the optimizer takes a step that would spoil the weights."""
+    if math.isfinite(norm) and all(map(math.isfinite, losses)):
+        return
+    bad = [clip for clip, loss in zip(ids, losses, strict=True) if not math.isfinite(loss)]
+    what = f"the loss is not finite for {', '.join(bad)}" if bad else f"the gradient is not finite, clips {', '.join(ids)}"
+    last = next(reversed(checkpoint.all_checkpoints(run)), None)
+    where = f"last good checkpoint: {last}" if last else "there is no checkpoint yet"
+    raise FcaError(f"step {step}: {what}; {where}", "a lower --lr or --precision fp32, in a new run: fca train --new")
