@@ -1,0 +1,148 @@
+"""Where things lie, and writes that are whole or not there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fcacli.errors import FcaError, Misuse
+from fcacli.workspace import Workspace, atomic_file, atomic_folder, read_json, slug, write_json
+
+
+def dataset(root: Path, name: str, age: float = 0) -> Path:
+    write_json(root / "data" / name / "dataset.json", {})
+    stamp = 1_000_000_000 - age
+    os.utime(root / "data" / name / "dataset.json", (stamp, stamp))
+    return root / "data" / name
+
+
+def run(root: Path, name: str, created: str) -> Path:
+    write_json(root / "runs" / name / "config.json", {"created": created})
+    return root / "runs" / name
+
+
+def test_the_latest_dataset_is_the_default(tmp_path):
+    dataset(tmp_path, "old", age=100)
+    new = dataset(tmp_path, "new", age=1)
+    dataset(tmp_path, "older", age=200)
+    assert Workspace(tmp_path).dataset() == new
+
+
+def test_a_half_prepared_dataset_does_not_count(tmp_path):
+    (tmp_path / "data" / "half" / "train").mkdir(parents=True)
+    with pytest.raises(FcaError, match="no prepared data") as caught:
+        Workspace(tmp_path).dataset()
+    assert "fca prepare" in caught.value.hint
+
+
+def test_an_unknown_dataset_lists_the_known(tmp_path):
+    dataset(tmp_path, "cups")
+    with pytest.raises(FcaError, match="cups"):
+        Workspace(tmp_path).dataset("bowls")
+
+
+def test_the_run_created_last_is_the_default_whatever_its_name(tmp_path):
+    run(tmp_path, "z", "2026-01-01T10:00:00")
+    last = run(tmp_path, "a", "2026-01-02T10:00:00")
+    assert Workspace(tmp_path).run() == last
+    assert Workspace(tmp_path).run("z").name == "z"
+
+
+def test_no_run_says_what_to_do(tmp_path):
+    with pytest.raises(FcaError, match="no run") as caught:
+        Workspace(tmp_path).run()
+    assert caught.value.hint == "fca train"
+    assert caught.value.code == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", "-x", "/etc"])
+def test_names_cannot_leave_their_folder(tmp_path, name):
+    with pytest.raises(Misuse):
+        Workspace(tmp_path).run(name)
+    with pytest.raises(Misuse):
+        Workspace(tmp_path).dataset(name)
+    with pytest.raises(Misuse):
+        Workspace(tmp_path).new_run(name)
+
+
+def test_a_new_run_never_takes_a_name_that_exists(tmp_path):
+    first = Workspace(tmp_path).new_run()
+    first.mkdir(parents=True)
+    assert Workspace(tmp_path).new_run() != first
+    run(tmp_path, "mine", "2026")
+    with pytest.raises(FcaError, match="exists"):
+        Workspace(tmp_path).new_run("mine")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_folder_leaves_the_old_folder(tmp_path):
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as temporary:
+        (temporary / "half").touch()
+        raise KeyboardInterrupt
+    assert [p.name for p in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_the_old_one_whole(tmp_path):
+    path = tmp_path / "deep" / "a"
+    path.mkdir(parents=True)
+    (path / "old").touch()
+    with atomic_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert [p.name for p in path.iterdir()] == ["new"]
+    assert [p.name for p in path.parent.iterdir()] == ["a"]
+
+
+def test_a_write_that_cannot_be_names_the_place(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FcaError, match="file"), atomic_file(tmp_path / "file" / "inner.txt"):
+        pass
+    with pytest.raises(FcaError, match="file"), atomic_folder(tmp_path / "file" / "inner"):
+        pass
+
+
+def test_json_goes_round_with_any_alphabet(tmp_path):
+    write_json(tmp_path / "a.json", {"text": "schiebt Tasse nach links, 左へ"})
+    assert read_json(tmp_path / "a.json") == {"text": "schiebt Tasse nach links, 左へ"}
+    assert "左" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1,", b"\xff\xfe", b"[" * 100_000])
+def test_unreadable_json_names_the_file(tmp_path, content):
+    (tmp_path / "bad.json").write_bytes(content)
+    with pytest.raises(FcaError, match=r"bad\.json"):
+        read_json(tmp_path / "bad.json")
+
+
+def test_missing_json_names_the_file(tmp_path):
+    with pytest.raises(FcaError, match=r"gone\.json"):
+        read_json(tmp_path / "gone.json")
+    with pytest.raises(FcaError):
+        read_json(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Pushing cup left", "pushing-cup-left"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("schiebt Äpfel", "schiebt-äpfel"),
+        ("...", "untitled"),
+        ("", "untitled"),
+        ("a" * 100, "a" * 48),
+    ],
+)
+def test_slugs_are_file_names(text, expected):
+    assert slug(text) == expected
