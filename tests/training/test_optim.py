@@ -1,0 +1,81 @@
+"""Claims about the optimizer: what decays, what is 8-bit, and that its saved state is exact."""
+
+import io
+from itertools import pairwise
+
+import pytest
+import torch
+
+from fcacli.training.optim import decays, learning_rate, make_optimizer, set_learning_rate
+
+
+def test_schedule_warms_up_and_falls_to_a_tenth(make_config):
+    rates = [learning_rate(step, make_config()) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[9] == max(rates) == pytest.approx(1e-2)
+    assert rates[10] == pytest.approx(1e-2)
+    assert rates[99] == pytest.approx(1e-3)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("steps, warmup", [(1, 0), (1, 10), (2, 1), (5, 5)])
+def test_schedule_of_very_short_runs_stays_in_range(make_config, steps, warmup):
+    for step in range(steps):
+        assert 0 < learning_rate(step, make_config(steps=steps, warmup=warmup)) <= 1e-2
+
+
+@pytest.mark.parametrize(
+    "name, shape, expected",
+    [
+        ("blocks.0.to_q.weight", (8, 8), True),
+        ("blocks.0.to_q.bias", (8,), False),
+        ("blocks.0.norm.weight", (8,), False),
+        ("text.queries", (4, 8), False),
+        ("text.frame_position", (4, 8), False),
+        ("transformer.lora_A.weight", (4, 8), True),
+    ],
+)
+def test_only_matrices_decay(name, shape, expected):
+    assert decays(name, torch.nn.Parameter(torch.zeros(shape))) is expected
+
+
+def parameters() -> list[tuple[str, torch.nn.Parameter]]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"large.weight": (80, 80), "small.weight": (8, 8), "large.bias": (80,)}
+    return [(name, torch.nn.Parameter(torch.randn(shape, generator=generator))) for name, shape in shapes.items()]
+
+
+def step(optimizer: torch.optim.Optimizer, trainable: list, number: int) -> None:
+    generator = torch.Generator().manual_seed(number)
+    for _, parameter in trainable:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    set_learning_rate(optimizer, 1e-2 / (1 + number))
+    optimizer.step()
+
+
+@pytest.mark.parametrize("kind", ["adamw8bit", "adamw"])
+def test_saved_optimizer_state_is_exact(make_config, kind):
+    straight, resumed = parameters(), parameters()
+    optimizer = make_optimizer(straight, make_config(optimizer=kind))
+    first = make_optimizer(resumed, make_config(optimizer=kind))
+    for number in range(6):
+        step(optimizer, straight, number)
+    for number in range(3):
+        step(first, resumed, number)
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = make_optimizer(resumed, make_config(optimizer=kind))
+    second.load_state_dict(torch.load(file, weights_only=True))
+    for number in range(3, 6):
+        step(second, resumed, number)
+    for (name, a), (_, b) in zip(straight, resumed, strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_eight_bit_state_is_for_large_tensors_only(make_config):
+    trainable = parameters()
+    optimizer = make_optimizer(trainable, make_config())
+    step(optimizer, trainable, 0)
+    kinds = {name: optimizer.state[parameter]["state1"].dtype for name, parameter in trainable}
+    assert kinds == {"large.weight": torch.uint8, "small.weight": torch.float32, "large.bias": torch.float32}
