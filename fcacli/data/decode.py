@@ -1,0 +1,289 @@
+"""Videos and pictures -> upright RGB frames and presentation times. PyAV decodes videos, OpenCV reads pictures.
+
+Frames are counted by decoding (headers lie), rotation and non-square pixels are applied (PyAV applies neither), and a
+video that breaks off or is damaged says so. Frames are uint8 (H, W, 3) RGB, videos (T, H, W, 3), times seconds.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fcacli.data.resize import resize, resize_frame
+from fcacli.errors import FcaError
+from fcacli.events import Message, Report, silent
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+__all__ = ["Decoded", "Unreadable", "decode", "load_init_frames", "read_image", "read_images", "resize", "sample_indices"]
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp", ".gif"}
+)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+FALLBACK_FPS = 12.0
+"""Rate of a folder of pictures, and of a video that has neither time stamps nor a rate."""
+
+
+class Unreadable(FcaError):
+    """A video or picture that cannot be decoded, or not as a whole; `reason` says why without the path."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"cannot read {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unreadable, (self.path, self.reason)
+
+
+@dataclass
+class Track:
+    """What a pass over the frames finds out besides the pixels; complete when the frames are used up."""
+
+    stamps: list[float | None] = field(default_factory=list)
+    """Presentation times as the file has them."""
+    rate: float = FALLBACK_FPS
+    """Frames per second by the header."""
+    problem: str = ""
+    """Why frames are missing or damaged; "" if none are."""
+
+    @property
+    def times(self) -> list[float]:
+        """Presentation times in seconds, never falling. Decoders put frames out in order of presentation; where the
+        stamps disagree (MPEG-4 in AVI) they belong to the wrong frames, so the stamps are sorted, not the frames."""
+        stamps = [stamp for stamp in self.stamps if stamp is not None]
+        if len(stamps) < len(self.stamps):
+            return [index / self.rate for index in range(len(self.stamps))]
+        return sorted(stamps)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A video in memory."""
+
+    frames: np.ndarray
+    """uint8 (T, H, W, 3), RGB."""
+    times: list[float]
+    """Presentation time of each frame, seconds."""
+    problem: str
+    """Why frames are missing or damaged; "" if none are."""
+
+    @property
+    def truncated(self) -> bool:
+        return bool(self.problem)
+
+
+def decode(path: Path, fps: float | None = None) -> Decoded:
+    """All frames of a video file, or of a folder of pictures taken at `fps`.
+
+    Raises:
+        Unreadable: not one frame can be decoded.
+    """
+    track = Track()
+    frames = list(frames_of(path, track, fps))
+    return Decoded(np.stack(frames), track.times, track.problem)
+
+
+def frames_of(path: Path, track: Track, fps: float | None = None) -> Iterator[np.ndarray]:
+    """The frames one by one, each of the first one's size; `track` grows with them, its `problem` is set at the end.
+
+    Raises:
+        Unreadable: not one frame can be decoded.
+    """
+    size = None
+    for frame in _pictures(path, track, fps) if path.is_dir() else _video_frames(path, track):
+        size = size or (frame.shape[1], frame.shape[0])
+        yield frame if (frame.shape[1], frame.shape[0]) == size else resize_frame(frame, *size, "crop")
+    if not track.stamps:
+        raise Unreadable(path, track.problem or "it holds no frames")
+
+
+def sample_indices(times: Sequence[float], frames: int) -> list[int]:
+    """The `frames` frames nearest to equal spacing in time from the first to the last one, the earlier of two as near.
+
+    Raises:
+        FcaError: there are fewer.
+    """
+    if len(times) < frames:
+        raise FcaError(f"{frames} frames are needed, {len(times)} are there", "--frames N takes fewer")
+    stamps = np.asarray(times, dtype=np.float64)
+    wanted = np.linspace(stamps[0], stamps[-1], frames)
+    if len(stamps) == 1:
+        return [0] * frames
+    right = np.searchsorted(stamps, wanted).clip(1, len(stamps) - 1)
+    earlier = wanted - stamps[right - 1] <= stamps[right] - wanted + 1e-9
+    return [int(index) for index in np.where(earlier, right - 1, right)]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A picture as uint8 (H, W, 3) RGB, its EXIF orientation applied.
+
+    Raises:
+        Unreadable: it is missing or not a picture that OpenCV knows.
+    """
+    import cv2
+
+    try:
+        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise Unreadable(path, error.strerror or str(error)) from None
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # from memory: any path, ASCII or not
+    if picture is None:
+        raise Unreadable(path, "it is not a picture that OpenCV can decode" if data.size else "the file is empty")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def read_images(paths: Sequence[Path]) -> np.ndarray:
+    """Pictures as a video uint8 (T, H, W, 3), each brought to the first one's size.
+
+    Raises:
+        Unreadable: one of them cannot be read.
+    """
+    pictures = [read_image(path) for path in paths]
+    height, width = pictures[0].shape[:2]
+    return np.stack([resize_frame(picture, width, height, "crop") for picture in pictures])
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The pictures directly in `folder`, in natural order: im_2 before im_10."""
+    return sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."), key=natural)
+
+
+def natural(path: Path) -> list[str | int]:
+    """Sort key that reads runs of digits as numbers."""
+    pieces = re.split(r"([0-9]+)", path.name.lower())
+    return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)]
+
+
+def load_init_frames(path: Path, count: int, frames: int | None = None, report: Report = silent) -> np.ndarray:
+    """The given frames of a prediction, uint8 (count, H, W, 3), from a folder of pictures, a video or one picture.
+
+    A model trained on `frames` = T frames over a whole action continues at that spacing, so the given frames should
+    have it too. A source of T frames or more is therefore taken for the whole action: it is sampled as in training and
+    the first `count` samples are given. A shorter source is taken for the given frames themselves: its first `count`.
+
+    Raises:
+        FcaError: there are fewer than `count`, or a file cannot be read.
+    """
+    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        found, times = read_image(path)[None], [0.0]
+    elif path.is_dir() or path.is_file():
+        if path.is_file() and path.suffix.lower() not in VIDEO_SUFFIXES:
+            raise Unreadable(path, f"neither a picture nor a video by its suffix {path.suffix!r}")
+        clip = decode(path)
+        if clip.problem:
+            raise Unreadable(path, clip.problem)
+        found, times = clip.frames, clip.times
+    else:
+        raise FcaError(f"{path} does not exist", "give a folder of pictures, a video file or a picture")
+    if len(found) < count:
+        plural = "" if len(found) == 1 else "s"
+        raise FcaError(
+            f"{path} holds {len(found)} frame{plural}, {count} initial frames are needed",
+            "give more, or train for fewer: fca train --init-frames N",
+        )
+    if frames is None or len(found) < max(frames, count + 1):
+        return found[:count]
+    chosen = sample_indices(times, frames)[:count]
+    seconds = ", ".join(f"{times[index]:.2f}" for index in chosen)
+    report(Message(f"{path}: {len(found)} frames, taken for a whole action; given are those at {seconds} s"))
+    return found[chosen]
+
+
+def _pictures(folder: Path, track: Track, fps: float | None) -> Iterator[np.ndarray]:
+    paths = list_images(folder)
+    if not paths:
+        raise Unreadable(folder, "it holds no pictures")
+    track.rate = fps or FALLBACK_FPS
+    for index, path in enumerate(paths):
+        frame = read_image(path)
+        track.stamps.append(index / track.rate)
+        yield frame
+
+
+def _video_frames(path: Path, track: Track) -> Iterator[np.ndarray]:
+    """Decode until the end or the first error; the error becomes the track's problem."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    try:
+        container = av.open(str(path.absolute()))  # absolute: a name like "a:b.mp4" is no protocol
+    except (av.error.FFmpegError, OSError) as error:
+        raise Unreadable(path, _say(error)) from None
+    with container:
+        streams = [stream for stream in container.streams.video if "attached" not in str(stream.disposition).lower()]
+        if not streams:
+            raise Unreadable(path, "it holds no video stream")
+        stream = streams[0]
+        stream.codec_context.thread_count = 1  # clips are short, and cores are used by working on many
+        track.rate = float(stream.average_rate or stream.base_rate or FALLBACK_FPS)
+        reformatter = VideoReformatter()
+        damaged, end = 0, 0.0
+        try:
+            for frame in container.decode(stream):
+                track.stamps.append(frame.time)
+                damaged += frame.is_corrupt
+                end = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
+                picture = reformatter.reformat(frame, format="rgb24").to_ndarray()
+                yield _upright(picture, frame, stream)
+        except (av.error.FFmpegError, OSError) as error:
+            track.problem = f"decoding ends after {len(track.stamps)} frames: {_say(error)}"
+        else:
+            if damaged:
+                track.problem = f"{damaged} of {len(track.stamps)} frames are damaged"
+            elif track.stamps:
+                track.problem = _missing_tail(container, stream, track, end)
+
+
+def _upright(picture: np.ndarray, frame: "VideoFrame", stream: "VideoStream") -> np.ndarray:
+    """Apply the pixel aspect, then the frame's display matrix (quarter turns and mirrors)."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if abs(aspect - 1) > 0.01 and 0.2 < aspect < 5:  # outside, the header is nonsense
+        height, width = picture.shape[:2]
+        size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+        picture = resize_frame(picture, *size, "stretch")
+    sides: Any = frame.side_data
+    matrix = next((side for side in sides if side.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return picture
+    # 3x3, 16.16 fixed point: x' = a x + c y, y' = b x + d y
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), dtype=np.int32)[:5])
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _missing_tail(container: "InputContainer", stream: "VideoStream", track: Track, end: float) -> str:
+    """Compare the end of the last frame with what the header promises: readers of WebM and AVI end silently at a cut."""
+    promised = _promised_end(container, stream)
+    times = track.times
+    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / track.rate
+    end = max(end, times[-1] + step)
+    if promised is not None and promised - end > max(3 * step, 0.05 * promised):
+        return f"it is truncated: {len(times)} frames decode, up to {end:.2f} s of {promised:.2f} s"
+    # an AVI has no edit lists, so its count is a promise too; its duration is derived from the file's size
+    if container.format.name == "avi" and len(times) < 0.9 * stream.frames:
+        return f"it is truncated: {len(times)} of {stream.frames} frames decode"
+    return ""
+
+
+def _promised_end(container: "InputContainer", stream: "VideoStream") -> float | None:
+    """When the video should end, seconds; None where the header does not say it of this stream."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    if tag := re.match(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / 1e6
+    return None
+
+
+def _say(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

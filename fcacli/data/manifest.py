@@ -1,0 +1,151 @@
+"""What a dataset is on disk: `Record`s as readers find them, `Clip`s as `fca prepare` leaves them.
+
+data/<name>/dataset.json                       Dataset; written last, so that its presence means "prepared"
+data/<name>/{train,val,test}/metadata.jsonl    one Clip a line (the Hugging Face VideoFolder convention)
+data/<name>/{train,val,test}/videos/*.mp4
+data/<name>/skipped.json                       clips left out, with the reason
+"""
+
+import dataclasses
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from fcacli.errors import FcaError, Misuse
+from fcacli.workspace import atomic_file
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+NAME_BYTES = 80
+"""Bytes of a clip's file name without suffix."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A clip as a reader finds it in the raw data."""
+
+    id: str
+    """The dataset's own name of the clip; any text."""
+    text: str
+    """The prompt."""
+    split: Split
+    video: Path
+    """A video file, or a folder of pictures."""
+    fps: float | None = None
+    """Rate of a folder of pictures; videos have their own times."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A prepared clip: a row of metadata.jsonl. The stored frames are what training and evaluation see."""
+
+    file_name: str
+    """Below the split's folder: "videos/<id>.mp4"."""
+    text: str
+    """The prompt."""
+    source: str
+    """Where it came from, below the raw folder."""
+    frames: int
+    width: int
+    height: int
+    frame_times: list[float]
+    """Presentation time of each frame in seconds, the first at 0."""
+    content: str
+    """SHA-256 of the stored frames as they decode: shape and RGB bytes."""
+
+    @property
+    def id(self) -> str:
+        return Path(self.file_name).stem
+
+
+FIELDS: dict[str, type] = {f.name: get_origin(f.type) or f.type for f in dataclasses.fields(Clip)}  # type: ignore[misc]
+"""Name and type of each column of metadata.jsonl; further columns are ignored."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """dataset.json."""
+
+    name: str
+    reader: str
+    raw: str
+    """The raw folder, absolute."""
+    counts: dict[str, int]
+    """Clips of each split."""
+    skipped: int
+    prepared: str
+    """When, ISO 8601."""
+    version: str
+    """Of fca."""
+
+
+def read_split(dataset: Path, split: str) -> list[Clip]:
+    """The clips of one split of a prepared dataset, in the order of its file; none if the split is not there.
+
+    Raises:
+        FcaError: the dataset is not prepared, or a row is damaged.
+    """
+    if split not in SPLITS:
+        raise Misuse(f"there is no split {split!r}; expected one of {', '.join(SPLITS)}")
+    if not (dataset / "dataset.json").is_file():
+        raise FcaError(f"{dataset} holds no prepared data", "fca prepare ssv2 ./raw")
+    path = dataset / split / "metadata.jsonl"
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FcaError(f"cannot read {path}: {error}", "run fca prepare again") from None
+    return [_clip(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def write_split(dataset: Path, split: Split, clips: Iterable[Clip]) -> None:
+    """Write a split's metadata.jsonl, whole or not at all."""
+    with atomic_file(dataset / split / "metadata.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+        for clip in clips:
+            # ASCII only: splitlines() would also break at U+2028 and the like
+            file.write(json.dumps(dataclasses.asdict(clip)) + "\n")
+
+
+def file_names(ids: Iterable[str]) -> list[str]:
+    """A safe file name (no suffix) for each id, in order, and no two alike even where case does not count.
+
+    A plain id is its own name; separators, dots in front and control characters become "_", long ones are cut.
+    """
+    taken: set[str] = set()
+    names = []
+    for id in ids:
+        plain = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", id)).lstrip("._-")
+        plain = plain.encode()[:NAME_BYTES].decode(errors="ignore").rstrip(".") or "clip"
+        name, number = plain, 2
+        while name.casefold() in taken:
+            name, number = f"{plain}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _clip(line: str, where: str) -> Clip:
+    hint = "run fca prepare again"
+    try:
+        values = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise FcaError(f"{where} is not valid JSON: {error}", hint) from None
+    if not isinstance(values, dict):
+        raise FcaError(f"{where} is damaged: expected an object, found {type(values).__name__}", hint)
+    for name, kind in FIELDS.items():
+        if not isinstance(values.get(name), kind):
+            found = type(values[name]).__name__ if name in values else "nothing"
+            raise FcaError(f"{where} is damaged: {name} should be {kind.__name__}, found {found}", hint)
+    clip = Clip(**{name: values[name] for name in FIELDS})
+    if clip.frames < 1 or len(clip.frame_times) != clip.frames:
+        raise FcaError(f"{where} is damaged: {clip.frames} frames, {len(clip.frame_times)} times", hint)
+    if not all(isinstance(time, float | int) for time in clip.frame_times):
+        raise FcaError(f"{where} is damaged: frame_times should be numbers", hint)
+    if Path(clip.file_name).is_absolute() or ".." in Path(clip.file_name).parts:
+        raise FcaError(f"{where} is damaged: {clip.file_name!r} leaves the dataset", hint)
+    return clip
