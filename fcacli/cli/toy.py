@@ -14,9 +14,7 @@ def toy(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)],
     clips: Annotated[int, typer.Option("--clips", metavar="N", min=1, help="How many clips, all splits together.")] = 200,
     seed: options.Seed = 0,
-    size: Annotated[
-        int | None, typer.Option("--size", metavar="N", min=16, help="Pixels of a side.", show_default="48")
-    ] = None,
+    size: Annotated[int, typer.Option("--size", metavar="N", min=16, help="Pixels of a side, even.")] = 96,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
