@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from fcacli.data.decode import VIDEO_SUFFIXES, list_images
 from fcacli.errors import FcaError, Misuse
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv", ".m4v"})
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 NAMED = 5
 """Names that an error spells out."""
 
@@ -57,5 +56,5 @@ def listed(names: list[str]) -> str:
 
 def _is_video(path: Path) -> bool:
     if path.is_dir():
-        return any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+        return bool(list_images(path))
     return path.suffix.lower() in VIDEO_SUFFIXES

@@ -1,0 +1,289 @@
+"""`fca eval`: a run's predictions of held-out clips, or any two folders of videos, scored per frame.
+
+    runs/<run>/eval/step-000100/results.json        numbers and the conditions they stand under
+                               /contact_sheet.png   truth, prediction and baselines of a few clips
+                               /comparisons/        given | prediction | truth, MP4 and GIF
+                               /clips/<clip>/       predicted frames, PNG, and generated.json: all that decided them
+    data/<name>/cache/base-predictions/             the text-only base's predictions, shared by all runs
+
+A generated clip is used again only when everything that decided it is the same, so an interrupted evaluation goes on and
+nothing stale is scored.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fcacli import __version__
+from fcacli.config import to_dict
+from fcacli.data.dataset import sample_frames
+from fcacli.data.decode import Unreadable, decode
+from fcacli.data.manifest import Clip, read_split
+from fcacli.errors import FcaError, Misuse
+from fcacli.evaluation.frame import WINDOW
+from fcacli.evaluation.pairs import listed, pair
+from fcacli.evaluation.report import Line, conditions, copy_last_frame, results, score_clip, summarise, table
+from fcacli.events import Message, Report, silent, track
+from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side
+from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
+from fcacli.workflows.trained import Trained, base_identity, find_trained
+from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
+
+if TYPE_CHECKING:
+    from fcacli.model.conditioning import Given
+    from fcacli.prediction.sampler import Adapter
+
+CLIPS = 64
+"""Clips that are scored where no limit is given."""
+SHOWN, COMPARED = 6, 4
+"""Clips on the contact sheet, and with a comparison video: the first ones, chosen before they are scored."""
+BASE_ROW, COPY_ROW = "base, text only", "copy last frame"
+GENERATED = "generated.json"
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """Where the numbers are, and what they are."""
+
+    folder: Path | None
+    """None where two folders were scored."""
+    files: list[Path]
+    """What to look at: comparisons first, then the contact sheet and results.json."""
+    table: str
+    results: dict[str, Any]
+
+
+def evaluate_run(
+    workspace: Workspace,
+    *,
+    run: str | None = None,
+    checkpoint: str | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    split: str = "val",
+    report: Report = silent,
+) -> EvaluateResult:
+    """Predict held-out clips with a run's own settings and score them beside copy-last-frame and the unadapted base.
+
+    Args:
+        run, checkpoint: names; None for the latest.
+        limit: clips to score, drawn from the split by a fixed seed; None for CLIPS.
+
+    Raises:
+        FcaError: no run, or its data are gone.
+    """
+    trained = find_trained(workspace, run, checkpoint, device, report)
+    report(Message(trained.describe()))
+    dataset = workspace.dataset(trained.config.data)
+    clips = choose_clips(read_split(dataset, split), CLIPS if limit is None else limit)
+    if not clips:
+        raise FcaError(f"no clips in {dataset / split}", "fca prepare with a raw folder that has a validation split")
+    config = trained.config.clip
+    truths = {_name(clip): sample_frames(dataset, split, clip, config) for clip in clips}
+    folder = trained.run / "eval" / trained.checkpoint.name
+    jobs = _jobs(trained, clips, folder / "clips", dataset / "cache" / "base-predictions")
+    generate(trained, jobs, truths, report)
+    rows = {name: {job.clip: read_pngs(job.folder) for job in jobs if job.row == name} for name in (_row(trained), BASE_ROW)}
+    rows[COPY_ROW] = {name: copy_last_frame(truth, config.init_frames) for name, truth in truths.items()}
+    lines = [_score(name, videos, truths, config.init_frames, report) for name, videos in rows.items()]
+    said = conditions(config.init_frames, [v.shape for v in truths.values()], "generated frames, lossless")
+    said |= {
+        "split": split,
+        "sampling": to_dict(trained.config.sample),
+        "truth": f"frames sampled as in training, fit {config.fit}",
+    }
+    about = {"kind": "run", "version": __version__, **trained.identity(), "data": dataset.name}
+    numbers = results(lines, list(truths), said, about)
+    pictures = _show(folder, clips, rows, truths, config.init_frames, config.fps)
+    write_json(folder / "results.json", numbers)
+    return EvaluateResult(folder, [*pictures, folder / "results.json"], table(lines, len(clips), said), numbers)
+
+
+def evaluate_folders(pred: Path, real: Path, *, given: int = 0, report: Report = silent) -> EvaluateResult:
+    """Score predicted videos against true ones of the same names, whatever tool made them.
+
+    Args:
+        pred, real: folders of videos (MP4, AVI, WebM, GIF, MOV, MKV) or of folders of images.
+        given: first frames that do not count.
+
+    Raises:
+        FcaError: names, frame counts or sizes differ, or videos cannot be read; all of them are named.
+    """
+    if given < 0:
+        raise Misuse(f"--given must be 0 or more, got {given}")
+    pairs = pair(pred, real)
+    scores: dict[str, list[Mapping[str, np.ndarray]]] = {"prediction": []} | ({COPY_ROW: []} if given else {})
+    shapes, faults = [], []
+    for name, (predicted, true) in track(pairs.items(), report, "score"):
+        try:
+            prediction, truth = _read(predicted), _read(true)
+        except FcaError as error:
+            faults.append(f"{name}: {error.message}")
+            continue
+        if fault := _mismatch(prediction, truth, given):
+            faults.append(f"{name}: {fault}")
+            continue
+        shapes.append(truth.shape)
+        scores["prediction"].append(score_clip(prediction, truth, given))
+        if given:
+            scores[COPY_ROW].append(score_clip(copy_last_frame(truth, given), truth, given))
+    if faults:
+        raise FcaError(f"{len(faults)} of {len(pairs)} videos cannot be scored; {listed(faults)}", "repair or remove them")
+    lines = [summarise(name, clips) for name, clips in scores.items()]
+    kinds = sorted({path.suffix.lower() or "images" for both in pairs.values() for path in both})
+    said = conditions(given, shapes, f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts")
+    about = {"kind": "folders", "version": __version__, "pred": str(pred), "real": str(real)}
+    return EvaluateResult(None, [], table(lines, len(pairs), said), results(lines, list(pairs), said, about))
+
+
+def _read(path: Path) -> np.ndarray:
+    video = decode(path)
+    if video.problem:
+        raise Unreadable(path, video.problem)
+    return video.frames
+
+
+def _mismatch(prediction: np.ndarray, truth: np.ndarray, given: int) -> str:
+    """Why two videos cannot be compared; "" if they can."""
+    if len(prediction) != len(truth):
+        return f"{len(prediction)} predicted and {len(truth)} true frames"
+    if prediction.shape != truth.shape:
+        (h, w), (true_h, true_w) = prediction.shape[1:3], truth.shape[1:3]
+        return f"predicted {w}x{h}, true {true_w}x{true_h}"
+    if len(truth) <= given:
+        return f"{len(truth)} frames, of which {given} are given"
+    if min(truth.shape[1:3]) < WINDOW:
+        return f"{truth.shape[2]}x{truth.shape[1]} is below SSIM's window of {WINDOW}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip that a row needs, and what decides its pixels."""
+
+    row: str
+    clip: str
+    text: str
+    folder: Path
+    decided_by: dict[str, Any]
+
+    def done(self) -> bool:
+        """Whether exactly this clip lies there."""
+        try:
+            return bool(read_json(self.folder / GENERATED) == json.loads(json.dumps(self.decided_by)))
+        except FcaError:
+            return False
+
+
+def choose_clips(clips: Sequence[Clip], limit: int) -> list[Clip]:
+    """`limit` clips by a fixed draw: always the same ones, and a larger limit only adds to them."""
+    order = np.random.default_rng(0).permutation(len(clips))[:limit]
+    return [clips[i] for i in order]
+
+
+def _name(clip: Clip) -> str:
+    return Path(clip.file_name).stem
+
+
+def _row(trained: Trained) -> str:
+    return f"{trained.config.adapter.kind}, step {trained.step}"
+
+
+def _jobs(trained: Trained, clips: Sequence[Clip], adapted: Path, shared: Path) -> list[Job]:
+    settings = {"clip": to_dict(trained.config.clip), "sampling": to_dict(trained.config.sample), "version": __version__}
+    with_adapter, alone = {**trained.identity(), **settings}, {**base_identity(trained.base), **settings}
+    del with_adapter["run"]
+    jobs = []
+    for clip in clips:
+        content = {"text": clip.text, "content": clip.content}
+        key = hashlib.sha256(json.dumps(alone | content, sort_keys=True).encode()).hexdigest()[:12]
+        jobs.append(Job(BASE_ROW, _name(clip), clip.text, shared / f"{_name(clip)}-{key}", alone | content))
+        jobs.append(Job(_row(trained), _name(clip), clip.text, adapted / _name(clip), with_adapter | content))
+    return jobs
+
+
+def generate(trained: Trained, jobs: Sequence[Job], truths: Mapping[str, np.ndarray], report: Report) -> None:
+    """Predict the clips that are not there yet: encoders first, then the base alone, then the adapter.
+
+    The text-only base shows its own first frames; the adapter's are replaced by the given ones.
+    """
+    from fcacli.model.text_only import TextOnly
+    from fcacli.prediction.sampler import encode_given
+
+    missing = [job for job in jobs if not job.done()]
+    if kept := len(jobs) - len(missing):
+        report(Message(f"{kept} of {len(jobs)} clips are there from before", "detail"))
+    if not missing:
+        return
+    base, count = trained.base, trained.config.clip.init_frames
+    texts = {job.clip: job.text for job in missing}
+    given = {
+        name: encode_given(base, truths[name][:count], text)
+        for name, text in track(texts.items(), report, "encode first frames")
+    }
+    base.unload("text_encoder", "image_encoder")
+    alone = [job for job in missing if job.row == BASE_ROW]
+    if alone:
+        for job in track(alone, report, "predict, base alone"):
+            _generate(trained, TextOnly(), job, given[job.clip], None)
+    if adapted := [job for job in missing if job.row != BASE_ROW]:
+        adapter = trained.load()
+        for job in track(adapted, report, "predict"):
+            _generate(trained, adapter, job, given[job.clip], truths[job.clip][:count])
+
+
+def _generate(
+    trained: Trained, adapter: "Adapter", job: Job, given: "tuple[Given, Given]", init_frames: np.ndarray | None
+) -> None:
+    from fcacli.prediction.sampler import decode as decode_latents
+    from fcacli.prediction.sampler import sample
+
+    base, clip = trained.base, trained.config.clip
+    latents = sample(base, adapter, *given, base.latent_shape(clip), trained.config.sample)
+    with atomic_folder(job.folder) as temporary:
+        write_pngs(temporary, decode_latents(base, latents, clip, init_frames))
+        write_json(temporary / GENERATED, job.decided_by)
+
+
+def _score(name: str, videos: Mapping[str, np.ndarray], truths: Mapping[str, np.ndarray], given: int, report: Report) -> Line:
+    return summarise(name, [score_clip(videos[clip], truths[clip], given) for clip in track(truths, report, f"score {name}")])
+
+
+def _show(
+    folder: Path,
+    clips: Sequence[Clip],
+    rows: Mapping[str, Mapping[str, np.ndarray]],
+    truths: Mapping[str, np.ndarray],
+    given: int,
+    fps: float,
+) -> list[Path]:
+    """Contact sheet and comparison videos of the first clips."""
+    method = next(iter(rows))
+    groups = [
+        Group(
+            clip.text,
+            [
+                Row("truth", truths[_name(clip)], given),
+                *(Row(row, videos[_name(clip)], 0 if row == BASE_ROW else given) for row, videos in rows.items()),
+            ],
+        )
+        for clip in clips[:SHOWN]
+    ]
+    write_png(folder / "contact_sheet.png", contact_sheet(groups, "held-out clips"))
+    with atomic_folder(folder / "comparisons") as temporary:
+        for number, clip in enumerate(clips[:COMPARED], 1):
+            truth, prediction = truths[_name(clip)], rows[method][_name(clip)]
+            panels = [
+                Row("given frames", truth[:given], given),
+                Row("prediction", prediction, given),
+                Row("truth", truth, given),
+            ]
+            video = side_by_side(panels, clip.text)
+            write_mp4(temporary / f"{number}-{slug(clip.text)}.mp4", video, fps)
+            write_gif(temporary / f"{number}-{slug(clip.text)}.gif", video, fps)
+    return [*sorted((folder / "comparisons").iterdir()), folder / "contact_sheet.png"]

@@ -1,0 +1,144 @@
+"""A trained adapter found in a workspace, and the base it goes onto: what `fca predict` and `fca eval` start from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fcacli.config import TrainConfig
+from fcacli.errors import FcaError, Misuse
+from fcacli.events import Message, Report
+from fcacli.workspace import Workspace
+
+if TYPE_CHECKING:
+    import torch
+
+    from fcacli.model.bases.cogvideox import CogVideoX
+    from fcacli.prediction.sampler import Adapter
+
+Offload = Literal["none", "model", "sequential"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint and its base, whose parts are loaded when they are first used."""
+
+    run: Path
+    checkpoint: Path
+    step: int
+    config: TrainConfig
+    base: "CogVideoX"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the numbers: adapter, base, and the arithmetic."""
+        adapter = self.checkpoint / "adapter.safetensors"
+        return {
+            "run": self.run.name,
+            "step": self.step,
+            "adapter": self.config.adapter.kind,
+            "adapter_sha256": hashlib.sha256(adapter.read_bytes()).hexdigest(),
+            **base_identity(self.base),
+        }
+
+    def describe(self) -> str:
+        """One line: which adapter, on which base, where."""
+        base = self.base
+        dtype = str(base.dtype).removeprefix("torch.")
+        return f"run {self.run.name}, step {self.step}: {self.config.adapter.kind} on {base.spec.name} ({base.device}, {dtype})"
+
+    def load(self) -> "Adapter":
+        """Put the adapter onto the base."""
+        from fcacli.model.attach import load_adapter
+
+        return load_adapter(self.base, self.checkpoint)
+
+
+def base_identity(base: "CogVideoX") -> dict[str, Any]:
+    """What decides the numbers of a base alone."""
+    return {
+        "base": base.spec.name,
+        "base_fingerprint": base.fingerprint,
+        "device": base.device.type,
+        "dtype": str(base.dtype).removeprefix("torch."),
+    }
+
+
+def find_trained(workspace: Workspace, run: str | None, checkpoint: str | None, device: str | None, report: Report) -> Trained:
+    """The run and checkpoint of that name, or the latest ones.
+
+    Raises:
+        Misuse: `device` is not there.
+        FcaError: no such run or checkpoint, or the base is another one than it was trained on.
+    """
+    from fcacli.model.bases import load_base, resolve_base
+    from fcacli.training.checkpoint import read_config
+
+    folder = workspace.run(run)
+    config = read_config(folder)
+    found = _find_checkpoint(folder, checkpoint, report)
+    base = load_base(resolve_base(config.base), choose_device(device))
+    if base.fingerprint != config.base_fingerprint:
+        raise FcaError(
+            f"run {folder.name} was trained on another version of {config.base} "
+            f"(fingerprint {config.base_fingerprint}, here {base.fingerprint})",
+            "fca train --new",
+        )
+    return Trained(folder, found, int(found.name.removeprefix("step-")), config, base)
+
+
+def _find_checkpoint(run: Path, name: str | None, report: Report) -> Path:
+    from fcacli.training.checkpoint import all_checkpoints, latest, step_of, verify
+
+    if name is None:
+        if (found := latest(run, report)) is None:
+            raise FcaError(f"run {run.name} has no checkpoint yet", "fca train")
+        return found
+    for folder in all_checkpoints(run):
+        if name in (folder.name, str(step_of(folder))):
+            verify(folder)
+            return folder
+    known = ", ".join(folder.name for folder in all_checkpoints(run)) or "none"
+    raise FcaError(f"run {run.name} has no checkpoint {name!r} (there: {known})", "fca predict without --checkpoint")
+
+
+def choose_device(name: str | None) -> "torch.device":
+    """The device of that name; None for CUDA where there is one, else the CPU.
+
+    Raises:
+        Misuse: there is no such device.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise Misuse(f"--device {name}: no kind of device that torch knows", "--device cpu") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise Misuse(f"--device {name}: {torch.cuda.device_count()} CUDA devices here", "--device cpu")
+    return device
+
+
+def offload_base(base: "CogVideoX", offload: Offload, report: Report) -> None:
+    """Keep the parts in main memory and bring them to the device in turn, by diffusers' own hooks.
+
+    Call it before an adapter is attached; the adapter itself stays on the device.
+
+    Raises:
+        Misuse: the device is the CPU.
+    """
+    if offload == "none":
+        return
+    if base.device.type == "cpu":
+        raise Misuse(
+            f"--offload {offload} moves parts between main memory and a CUDA device; this is the CPU", "--offload none"
+        )
+    device, base.device = base.device, type(base.device)("cpu")
+    pipeline = base.pipeline()  # loads every part, into main memory
+    base.device = device
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    report(Message(f"offload {offload}: the base waits in main memory", "detail"))
