@@ -55,7 +55,7 @@ class _Canvas:
     def points(self, points: object) -> np.ndarray:
         """Local (k, 2) -> cv2's fixed-point pixel coordinates."""
         world = np.asarray(points, float) @ self.turn + self.origin
-        return np.round((world * self.scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        return np.rint((world * self.scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
 
     def polygon(self, points: object, colour: Colour) -> None:
         """Filled polygon."""

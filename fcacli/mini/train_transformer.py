@@ -1,0 +1,196 @@
+"""Stages `latents` and `transformer`: text to video on latents encoded once, the text encoder trained along.
+
+CogVideoX's objective: uniform time steps, v-prediction with the base's own scheduler. One caption in ten is empty (the null
+text of guidance). Some batches are single latents of the initial frames encoded alone: the base knows images too, as the
+real one does, and its frozen pass on the initial frames' latent is in distribution.
+
+B batch, F latent frames, L text tokens; latents are (B, F, 16, h, w) as CogVideoXTransformer3DModel takes them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
+from safetensors.torch import load_file, save_file
+
+from fcacli.mini.build import TEXT_TOKENS, build_part, build_scheduler, build_tokenizer, save_part
+from fcacli.mini.plain_attention import PlainAttention
+from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video, to_video_tensor
+
+SHARD, SHARDS, HELD_OUT = 1000, 14, 96
+BATCH, PEAK_RATE, WARMUP, AVERAGE = 32, 1.2e-3, 200, 0.9985
+EMPTY_SHARE, IMAGE_SHARE = 0.1, 0.15
+EVAL_EVERY, LEVELS = 250, (100, 300, 500, 700, 900)
+SNAPSHOT_SECONDS = 600.0
+
+
+@dataclass
+class Latents:
+    """Encoded clips: `clip` (n, 4, 16, 12, 12), `alone` (n, 1, 16, 12, 12) scaled to unit variance, `tokens` (n, L)."""
+
+    clip: torch.Tensor
+    alone: torch.Tensor
+    tokens: torch.Tensor
+
+
+def encode(stage: Stage) -> None:
+    """Encode the training and held-out clips into work/latents; shards already there are kept."""
+    vae = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float().eval()
+    folder = stage.work / "latents"
+    folder.mkdir(exist_ok=True)
+    jobs = [("held_out", HELD_OUT_SEED, 0, HELD_OUT)]
+    jobs += [(f"train_{k:02d}", TRAIN_SEED, k * SHARD, SHARD) for k in range(SHARDS)]
+    for name, seed, first, count in jobs:
+        if stage.progress >= 1.0 and stage.steps is None:
+            break
+        if not (folder / f"{name}.safetensors").is_file():
+            save_file(_encode_shard(vae, seed, first, count), folder / f".{name}.new")
+            (folder / f".{name}.new").replace(folder / f"{name}.safetensors")
+            print(name, round(stage.seconds), flush=True)
+
+
+@torch.no_grad()
+def _encode_shard(vae: AutoencoderKLCogVideoX, seed: int, first: int, count: int) -> dict[str, torch.Tensor]:
+    """Clips, and their first two frames (every other clip: first frame) alone."""
+    tokenizer, parts = build_tokenizer(), []
+    for start in range(first, first + count, 50):
+        video, captions = clips_as_video(seed, start, min(50, first + count - start), "base")
+        pixels = to_video_tensor(video)
+        alone = torch.empty(len(video), 16, 1, 12, 12)
+        alone[0::2] = vae.encode(pixels[0::2, :, :2]).latent_dist.mode()
+        alone[1::2] = vae.encode(pixels[1::2, :, :1]).latent_dist.mode()
+        tokens = tokenizer(captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt")
+        parts.append((vae.encode(pixels).latent_dist.mode(), alone, tokens.input_ids))
+    clip, alone, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
+    factor = vae.config.scaling_factor
+    clip, alone = (part.transpose(1, 2).mul(factor).half().contiguous() for part in (clip, alone))
+    return {"clip": clip, "alone": alone, "tokens": tokens}
+
+
+def load_latents(folder: Path, pattern: str) -> Latents:
+    """All shards whose name matches."""
+    files = [load_file(path) for path in sorted(folder.glob(pattern))]
+    return Latents(**{key: torch.cat([file[key] for file in files]) for key in ("clip", "alone", "tokens")})
+
+
+class TextToVideo(torch.nn.Module):
+    """Text encoder and transformer as one module to train."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.transformer = build_part("transformer", seed)
+        self.text_encoder = build_part("text_encoder", seed + 1)
+
+    def forward(self, noisy: torch.Tensor, tokens: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """(B, F, 16, h, w), (B, L), (B,) -> predicted v (B, F, 16, h, w)."""
+        text = self.text_encoder(tokens)[0]  # (B, L, 96): padding is attended to, as CogVideoX does
+        return self.transformer(noisy, text, t, return_dict=False)[0]
+
+
+def train(stage: Stage) -> None:
+    """Train until the stage ends; weights/transformer and weights/text_encoder follow every ten minutes."""
+    data = load_latents(stage.work / "latents", "train_*.safetensors")
+    held_out = load_latents(stage.work / "latents", "held_out.safetensors")
+    scheduler = build_scheduler()
+    model = TextToVideo(stage.seed)
+    model.transformer.set_attn_processor(PlainAttention())
+    average = Average(model, AVERAGE)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decay, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+    optim = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
+    saved = stage.resume()
+    if saved:
+        model.load_state_dict(saved["model"])
+        optim.load_state_dict(saved["optim"])
+        average.load(saved["average"])
+    written, losses = time.time(), []
+    while stage.progress < 1.0:
+        for group in optim.param_groups:
+            group["lr"] = stage.rate(PEAK_RATE, WARMUP)
+        loss = _loss(model, scheduler, *_batch(stage, data))
+        optim.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optim.step()
+        average.update(model)
+        losses.append(loss.item())
+        stage.step += 1
+        if stage.step % EVAL_EVERY == 0:
+            stage.log(loss=round(float(np.mean(losses)), 5), **_evaluate(average, scheduler, held_out))
+            losses = []
+        if stage.due:
+            stage.checkpoint({"model": model.state_dict(), "optim": optim.state_dict(), "average": average.save()})
+        if time.time() - written > SNAPSHOT_SECONDS:
+            _write(stage, average)
+            written = time.time()
+    stage.checkpoint({"model": model.state_dict(), "optim": optim.state_dict(), "average": average.save()})
+    stage.log(**_evaluate(average, scheduler, held_out))
+    _write(stage, average)
+
+
+def _batch(stage: Stage, data: Latents) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents, noise (B, F, 16, h, w), tokens (B, L), time steps (B,): a function of seed and step."""
+    rng = np.random.default_rng([stage.seed, stage.step])
+    noise_rng = torch.Generator().manual_seed(stage.seed * 1_000_003 + stage.step)
+    image = rng.uniform() < IMAGE_SHARE
+    rows = torch.from_numpy(rng.integers(0, len(data.tokens), BATCH))
+    latents = (data.alone if image else data.clip)[rows].float()
+    tokens = data.tokens[rows].clone()
+    tokens[torch.from_numpy(rng.uniform(size=BATCH) < EMPTY_SHARE)] = empty_tokens()
+    t = torch.from_numpy(rng.integers(0, 1000, BATCH))
+    return latents, torch.randn(latents.shape, generator=noise_rng), tokens, t
+
+
+def empty_tokens() -> torch.Tensor:
+    """The null text, (L,): </s> and padding."""
+    tokens = torch.zeros(TEXT_TOKENS, dtype=torch.long)
+    tokens[0] = 1
+    return tokens
+
+
+def _loss(
+    model: TextToVideo,
+    scheduler: CogVideoXDDIMScheduler,
+    latents: torch.Tensor,
+    noise: torch.Tensor,
+    tokens: torch.Tensor,
+    t: torch.Tensor,
+) -> torch.Tensor:
+    """Mean squared error on v."""
+    noisy = scheduler.add_noise(latents, noise, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(noisy, tokens, t)
+    return F.mse_loss(output.float(), scheduler.get_velocity(latents, noise, t))
+
+
+def _averaged(average: Average) -> TextToVideo:
+    model = TextToVideo(0)
+    model.load_state_dict(average.state)
+    return model.eval()
+
+
+@torch.no_grad()
+def _evaluate(average: Average, scheduler: CogVideoXDDIMScheduler, held_out: Latents) -> dict[str, float]:
+    """Held-out v-loss at fixed noise levels, with each clip's own caption and with another clip's."""
+    model, row, rng = _averaged(average), {}, torch.Generator().manual_seed(0)
+    latents = held_out.clip.float()
+    noise = torch.randn(latents.shape, generator=rng)
+    for name, tokens in (("v", held_out.tokens), ("v_wrong_text", held_out.tokens.roll(1, 0))):
+        for level in LEVELS if name == "v" else (700, 900):
+            t = torch.full((len(latents),), level)
+            row[f"{name}_{level}"] = round(_loss(model, scheduler, latents, noise, tokens, t).item(), 5)
+    row["v_mean"] = round(sum(row[f"v_{level}"] for level in LEVELS) / len(LEVELS), 5)
+    return row
+
+
+def _write(stage: Stage, average: Average) -> None:
+    model = _averaged(average)
+    save_part("transformer", model.transformer, stage.out)
+    save_part("text_encoder", model.text_encoder, stage.out)

@@ -116,7 +116,7 @@ def _rest(thing: Thing, clock: np.ndarray) -> np.ndarray:
 def _slide(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A push has the hand behind the thing, a pull has it in front."""
     dx, dy = DIRECTIONS[action.verb][action.direction]
-    r = thing.size / 2
+    r = thing.size / 2 * (0.6 if dx and thing.kind == "bottle" else 0.9)  # to the rim on the hand's side
     pointing = float(np.rad2deg(np.arctan2(dy, dx)))
     if action.verb == "push":
         grip = (thing.x - dx * r, thing.y - dy * r, pointing)
