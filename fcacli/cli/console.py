@@ -110,11 +110,11 @@ class Bars:
         from rich.progress import Progress as RichProgress
 
         self._bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("[dim]{task.fields[info]}", markup=True),
+            TextColumn("{task.fields[info]}", style="dim", markup=False),
             console=console,
             redirect_stdout=False,
         )

@@ -1,13 +1,14 @@
 """`fca eval`: scores of a run on held-out clips, or of any two folders of videos."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fcacli.cli import console, options
 from fcacli.cli.border import command
 from fcacli.errors import Misuse
+from fcacli.events import Message
 from fcacli.workspace import Workspace
 
 FOLDERS = "Any two folders"
@@ -16,6 +17,10 @@ FOLDERS = "Any two folders"
 @command
 def evaluate(
     run: options.Run = None,
+    checkpoint: options.Checkpoint = None,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option("--split", help="Whose clips to score.", rich_help_panel=options.WHERE)
+    ] = "val",
     limit: Annotated[
         int | None,
         typer.Option("--limit", metavar="N", min=1, help="Score at most so many clips.", rich_help_panel=options.WHERE),
@@ -51,8 +56,8 @@ def evaluate(
         raise Misuse("--pred and --real go together", "fca eval --pred DIR --real DIR")
     if pred is None and given is not None:
         raise Misuse("--given goes with --pred and --real; a run knows its given frames")
-    if pred is not None and run is not None:
-        raise Misuse("--run scores a run, --pred and --real score two folders; choose one")
+    if pred is not None and (run or checkpoint or limit or device):
+        raise Misuse("--run, --checkpoint, --limit and --device are about a run; --pred and --real score two folders")
     with console.talking(verbose, quiet) as report:
         if pred is not None and real is not None:
             from fcacli.workflows.evaluate import evaluate_folders
@@ -61,8 +66,12 @@ def evaluate(
         else:
             from fcacli.workflows.evaluate import evaluate_run
 
-            result = evaluate_run(Workspace(), run=run, limit=limit, device=device, report=report)
+            result = evaluate_run(
+                Workspace(), run=run, checkpoint=checkpoint, limit=limit, device=device, split=split, report=report
+            )
+        if result.folder is not None:
+            report(Message(f"pictures and results.json in {options.shown(result.folder)}"))
     if json:
-        console.print_json(result)
+        console.print_json(result.results)
     else:
         console.print_text(result.table)

@@ -37,6 +37,10 @@ Run = Annotated[
     str | None,
     typer.Option("--run", metavar="NAME", help="Run below runs/.", show_default="the latest", rich_help_panel=WHERE),
 ]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option("--checkpoint", metavar="NAME", help="Checkpoint of the run.", show_default="the last", rich_help_panel=WHERE),
+]
 Gpus = Annotated[
     int | None,
     typer.Option(

@@ -18,16 +18,7 @@ def predict(
     ],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What happens, e.g. 'pushing cup left'.", show_default=False)],
     run: options.Run = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="NAME",
-            help="Checkpoint of the run.",
-            show_default="the last",
-            rich_help_panel=options.WHERE,
-        ),
-    ] = None,
+    checkpoint: options.Checkpoint = None,
     device: options.Device = None,
     steps: options.SampleSteps = None,
     guidance: options.Guidance = None,
