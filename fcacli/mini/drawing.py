@@ -13,10 +13,10 @@ from fcacli.mini.scene import COLOURS, SIDE, Paths, Scene, Thing
 TABLES = {"base": ("wood", "linen", "stone", "paper"), "adapt": ("tiles", "stripes", "marble")}
 _SHIFT = 4  # binary digits behind the point in cv2's coordinates
 _HANDS = {  # skin, its outline, cuff
-    "bare": ((236, 192, 164), (176, 128, 104), (92, 104, 124)),
-    "glove": ((70, 74, 82), (28, 30, 34), (206, 206, 200)),
+    "bare": ((236, 194, 168), (204, 158, 134), (138, 146, 162)),
+    "glove": ((96, 100, 110), (66, 68, 76), (206, 206, 200)),
 }
-_CLOTHS = {"bare": ((236, 236, 232), (176, 184, 196)), "glove": ((122, 118, 114), (78, 76, 76))}
+_CLOTHS = {"bare": ((236, 236, 232), (198, 204, 214)), "glove": ((122, 118, 114), (98, 96, 94))}
 Colour = tuple[int, int, int]
 
 
@@ -92,7 +92,7 @@ def _draw_thing(canvas: _Canvas, thing: Thing, state: np.ndarray) -> None:
     x, y, height, angle = state
     canvas.place(x, y - height, angle)
     colour = COLOURS[thing.colour]
-    dark, light = _mix(colour, (0, 0, 0), 0.42), _mix(colour, (255, 255, 255), 0.5)
+    dark, light = _mix(colour, (0, 0, 0), 0.32), _mix(colour, (255, 255, 255), 0.5)
     _SHAPES[thing.kind](canvas, thing.size / 2, colour, dark, light)
     canvas.place(0.0, 0.0, 0.0)
 
@@ -167,7 +167,7 @@ def _draw_hand(canvas: _Canvas, pose: np.ndarray, style: str) -> None:
             canvas.line([[-4.6, y], [tip - 0.8, 0.8 * y]], colour, width + 2 * grow)
         canvas.line([[-5.6, 2.0], [-2.9, 3.8]], colour, 1.5 + 2 * grow)
         canvas.ellipse(-5.4, 0, 2.6 + grow, 2.7 + grow, colour)
-    canvas.polygon([[-7.2, -2.3], [-7.2, 2.3], [-11.0, 2.8], [-11.0, -2.8]], _mix(cuff, (0, 0, 0), 0.4))
+    canvas.polygon([[-7.2, -2.3], [-7.2, 2.3], [-11.0, 2.8], [-11.0, -2.8]], _mix(cuff, (0, 0, 0), 0.2))
     canvas.polygon([[-7.6, -1.8], [-7.6, 1.8], [-10.6, 2.3], [-10.6, -2.3]], cuff)
     canvas.place(0.0, 0.0, 0.0)
 

@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "fca-pretrain", help="checkpoints, latents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="transformer: torch.compile, needs a C++ compiler")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--until", help="UTC time HH:MM at which the stage ends")
     end.add_argument("--minutes", type=float)
@@ -40,7 +41,15 @@ def _run(options: argparse.Namespace) -> None:
     if options.stage == "skeleton":
         return
     until = None if options.steps is not None else _end_time(options)
-    stage = Stage(name=options.stage, out=options.out, work=options.work, seed=options.seed, until=until, steps=options.steps)
+    stage = Stage(
+        name=options.stage,
+        out=options.out,
+        work=options.work,
+        seed=options.seed,
+        until=until,
+        steps=options.steps,
+        compiled=options.compile,
+    )
     if options.stage == "latents":
         train_transformer.encode(stage)
     else:

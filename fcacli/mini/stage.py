@@ -29,6 +29,8 @@ class Stage:
     seed: int
     until: float | None = None
     steps: int | None = None
+    compiled: bool = False
+    """torch.compile the transformer: 15 % faster steps, needs a C++ compiler and two minutes."""
     step: int = 0
     spent: float = 0.0
     """Seconds used by earlier runs that this one continues."""
