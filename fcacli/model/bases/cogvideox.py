@@ -40,6 +40,7 @@ class CogVideoX:
         self._configs: dict[str, dict[str, Any]] = {}
         self._rotary: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
         self._folder: Path | None = None
+        self._fingerprint: str | None = None
         if dtype is None:
             dtype = torch.float32 if self.device.type == "cpu" or self.d < 1024 else torch.bfloat16
         self.dtype = dtype
@@ -47,10 +48,8 @@ class CogVideoX:
     @classmethod
     def from_pipeline(cls, pipeline: Any, spec: BaseSpec) -> CogVideoX:
         """A base made of a loaded diffusers CogVideoXPipeline; its parts are shared, not copied."""
-        base = cls.__new__(cls)
-        base.spec, base.device, base.dtype = spec, pipeline._execution_device, pipeline.transformer.dtype
-        base._parts = {name: getattr(pipeline, name) for name in (*parts.LOADERS, "tokenizer") if hasattr(pipeline, name)}
-        base._configs, base._rotary, base._folder = {}, {}, None
+        base = cls(spec, pipeline._execution_device, pipeline.transformer.dtype)
+        base._parts = {name: getattr(pipeline, name) for name in parts.LOADERS if hasattr(pipeline, name)}
         return base
 
     # ---------------------------------------------------------------- parts
@@ -96,7 +95,7 @@ class CogVideoX:
     @property
     def fingerprint(self) -> str:
         """Of the pipeline's and the image encoder's configuration and weights; equal for equal files, wherever they lie."""
-        if not hasattr(self, "_fingerprint"):
+        if self._fingerprint is None:
             encoder = self.spec.image_encoder
             image = fingerprint(Path(encoder), (".",)) if Path(encoder).is_dir() else encoder
             self._fingerprint = parts.combine(fingerprint(self.folder), image)
@@ -215,6 +214,10 @@ class CogVideoX:
         if key not in self._rotary:
             self._rotary[key] = parts.rotary_embedding(self.config("transformer"), *key, self.device)
         return self._rotary[key]
+
+    def patch_embed(self, latents: Tensor, text: Tensor) -> Tensor:
+        """Latents (B, F, C, h, w) as video tokens (B, F*N, d), before the first block."""
+        return self.transformer.patch_embed(text.to(self.dtype), latents.to(self.dtype))[:, text.shape[1] :]
 
     def denoise(self, x_t: Tensor, t: Tensor, text: Tensor, attention_kwargs: dict[str, Any] | None = None) -> Tensor:
         """The transformer as it stands: x_t (B, F, C, h, w), t (B,), text (B, L, d_text) to its output (B, F, C, h, w)."""

@@ -1,0 +1,96 @@
+"""The seam in a CogVideoXBlock: where its attention reads, what FCA copies from it, and where FCA's output is added.
+
+video (B, F*N, d) · text (B, L, d) · temb (B, time embedding)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BLOCKS = "transformer_blocks"
+"""Attribute of the transformer that holds the list of blocks."""
+
+
+@dataclass(frozen=True)
+class Modulated:
+    """The block's adaptive LayerNorm, applied: the attention's inputs and the gates of its residuals."""
+
+    video: Tensor
+    """(B, F*N, d)"""
+    text: Tensor
+    """(B, L, d)"""
+    gate_video: Tensor
+    """(B, 1, d)"""
+    gate_text: Tensor
+    """(B, 1, d)"""
+
+
+@dataclass(frozen=True)
+class AttentionParts:
+    """The frozen modules from which the parallel module starts."""
+
+    norm: nn.Module
+    """adaLN: (video, text, temb) -> video, text, gate_video, gate_text."""
+    to_q: nn.Module
+    to_k: nn.Module
+    to_v: nn.Module
+    norm_q: nn.Module | None
+    norm_k: nn.Module | None
+
+
+Parallel = Callable[[Tensor, Tensor, Tensor, Modulated], tuple[Tensor, Tensor]]
+"""(video, text, temb, modulated) -> what the parallel module adds to video and to text, gated."""
+
+
+def attention_parts(block: Any) -> AttentionParts:
+    attention = block.attn1
+    return AttentionParts(block.norm1, attention.to_q, attention.to_k, attention.to_v, attention.norm_q, attention.norm_k)
+
+
+def attention_input(block: Any, video: Tensor, text: Tensor, temb: Tensor) -> Tensor:
+    """What the block's attention reads of the video: (B, F*N, d) after adaLN."""
+    return block.norm1(video, text, temb)[0]
+
+
+def forward_with_parallel(
+    block: Any,
+    parallel: Parallel,
+    video: Tensor,
+    text: Tensor,
+    temb: Tensor,
+    rotary: tuple[Tensor, Tensor] | None,
+    attention_kwargs: dict[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """CogVideoXBlock.forward with one addition, the parallel module at the attention's residual:
+
+    [y; x_t] <- [y; x_t] + gate_base * base_attention(...) + gate * out
+
+    Every operation of the block is there, in its order, so that `parallel` adding zeros leaves the result the same bits.
+    """
+    text_length = text.shape[1]
+
+    # attention, base and parallel
+    modulated = Modulated(*block.norm1(video, text, temb))
+    attended_video, attended_text = block.attn1(
+        hidden_states=modulated.video,
+        encoder_hidden_states=modulated.text,
+        image_rotary_emb=rotary,
+        **attention_kwargs,
+    )
+    added_video, added_text = parallel(video, text, temb, modulated)
+    video = video + modulated.gate_video * attended_video
+    text = text + modulated.gate_text * attended_text
+    video = video + added_video.to(video.dtype)
+    text = text + added_text.to(text.dtype)
+
+    # feed-forward
+    normed_video, normed_text, gate_video, gate_text = block.norm2(video, text, temb)
+    output = block.ff(torch.cat([normed_text, normed_video], dim=1))
+    video = video + gate_video * output[:, text_length:]
+    text = text + gate_text * output[:, :text_length]
+    return video, text

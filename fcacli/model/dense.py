@@ -1,0 +1,54 @@
+"""Frozen linear layers, quantised ones too, as trainable float32 copies."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fcacli.errors import FcaError
+
+
+def dense_weight(linear: nn.Module) -> Tensor:
+    """The weight (out, in) of a linear layer in float32, dequantised where bitsandbytes holds it in 4 or 8 bits.
+
+    Raises:
+        FcaError: a quantisation that cannot be undone here.
+    """
+    weight: Any = linear.weight
+    if getattr(weight, "quant_state", None) is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(weight.data, weight.quant_state).float()
+    if getattr(weight, "SCB", None) is not None:
+        from bitsandbytes.functional import int8_vectorwise_dequant
+
+        return int8_vectorwise_dequant(weight.data, weight.SCB).float()
+    if type(weight) in (nn.Parameter, Tensor) or (isinstance(weight, Tensor) and weight.is_floating_point()):
+        return weight.detach().float()
+    raise FcaError(
+        f"cannot copy the weights of a frozen {type(linear).__name__} ({weight.dtype})",
+        "quantise the base with bitsandbytes, or start the adapter with random projections",
+    )
+
+
+def copy_linear(linear: nn.Module, rows: int | None = None) -> nn.Linear:
+    """A trainable float32 copy of a frozen linear layer, or of its first `rows` outputs."""
+    weight = dense_weight(linear)[:rows]
+    bias: Tensor | None = linear.bias  # type: ignore[assignment]
+    new = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=torch.float32)
+    with torch.no_grad():
+        new.weight.copy_(weight)
+        if bias is not None:
+            new.bias.copy_(bias.detach()[:rows])
+    return new
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """A trainable float32 copy of a small frozen module (a norm), its linear layers dequantised."""
+    linears = {name: child for name, child in module.named_children() if isinstance(child, nn.Linear)}
+    memo: dict[int, Any] = {id(child): None for child in linears.values()}
+    new = copy.deepcopy(module, memo)
+    for name, child in linears.items():
+        setattr(new, name, copy_linear(child))
+    return new.float().requires_grad_(True).train()

@@ -1,0 +1,249 @@
+"""Frame-wise Conditioning Adaptation: a trainable attention module parallel to the joint attention of every DiT layer.
+
+    q    = W_q  adaLN([y; x_t], t)
+    k, v = W_k, W_v  [y_frames ; x_init]
+    out  = W_o  softmax(q k^T / sqrt(d_head) + frame_wise_mask) v
+    [y; x_t] <- [y; x_t] + gate_base * base_attention(...) + gate * out
+
+    B batch · F latent frames · N video tokens per latent frame · L text tokens · M frame-wise text tokens per latent frame
+    K initial-frame tokens · d DiT width · D DiT layers · H heads of the module · c head width, d_head
+    With a temporal patch (CogVideoX 1.5) F counts temporal patches.
+
+Source: Liu, Wang, Duan, Rodriguez-Opazo, van den Hengel, TMLR 2025 (arXiv 2503.12953).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fcacli.config import ClipConfig, FCAConfig
+from fcacli.errors import FcaError, Misuse
+from fcacli.model.bases.cogvideox_block import AttentionParts, Modulated, attention_parts
+from fcacli.model.bases.frames import patched_frames
+from fcacli.model.conditioning import FCAConditioning, Given, LayerConditioning, Tap
+from fcacli.model.dense import copy_linear, copy_module
+from fcacli.model.functional import frame_wise_attention, rotate, unmasked_attention
+from fcacli.model.qformer import FrameText
+
+if TYPE_CHECKING:
+    from fcacli.model.bases.cogvideox import CogVideoX
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of a base and a clip that fix the shapes of an adapter."""
+
+    layers: int
+    """D"""
+    d: int
+    head_dim: int
+    frames: int
+    """F, of one clip."""
+    text_dim: int
+    image_dim: int
+
+    @classmethod
+    def of(cls, base: CogVideoX, clip: ClipConfig) -> Geometry:
+        return cls(
+            layers=base.layers,
+            d=base.d,
+            head_dim=base.head_dim,
+            frames=patched_frames(base.latent_shape(clip)[0], base.temporal_patch),
+            text_dim=base.config("transformer")["text_embed_dim"],
+            image_dim=base.config("image_encoder")["hidden_size"],
+        )
+
+
+class FCALayer(nn.Module):
+    """The parallel module of one layer.
+
+    W_q, W_k, W_v and the norms start as copies of the frozen layer's (its first heads where the module is narrower), W_o
+    at zero: an adapted model equals its base exactly before training.
+    """
+
+    def __init__(self, config: FCAConfig, geometry: Geometry, frozen: AttentionParts):
+        super().__init__()
+        width, d = config.width, geometry.d
+        self.heads, self.mask, self.frames = width // geometry.head_dim, config.mask, geometry.frames
+        self.norm = copy_module(frozen.norm) if config.modulation == "own" else None  # adaLN's alpha, beta, gamma
+        if config.projections == "copy":
+            self.to_q, self.to_k, self.to_v = (copy_linear(p, width) for p in (frozen.to_q, frozen.to_k, frozen.to_v))
+        else:
+            self.to_q, self.to_k, self.to_v = (nn.Linear(d, width) for _ in range(3))
+        self.norm_q = copy_module(frozen.norm_q) if frozen.norm_q is not None else nn.Identity()
+        self.norm_k = copy_module(frozen.norm_k) if frozen.norm_k is not None else nn.Identity()
+        self.to_out = nn.Linear(width, d)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def condition(
+        self, y_frames: Tensor | None, x_init: Tensor | None, batch: int, init_rotary: tuple[Tensor, Tensor] | None
+    ) -> LayerConditioning:
+        """k, v = W_k, W_v [y_frames ; x_init], from y_frames (B, F, M, d) and x_init (B, K, d); once per clip.
+
+        x_init carries the rotary embedding of the initial frames' positions, y_frames none.
+        """
+        empty = self.to_k.weight.new_zeros(batch, 0, self.to_k.in_features)
+        init = empty if x_init is None else x_init.to(self.to_k.weight.dtype)
+        frames = empty.unsqueeze(1).expand(-1, self.frames, -1, -1) if y_frames is None else y_frames
+        key_frames, value_frames = (
+            rearrange(project(frames), "b f m (h c) -> b h f m c", h=self.heads) for project in (self.to_k, self.to_v)
+        )
+        key_init, value_init = (
+            rearrange(project(init), "b k (h c) -> b h k c", h=self.heads) for project in (self.to_k, self.to_v)
+        )
+        key_init = self.norm_k(key_init)
+        key_init = rotate(key_init, init_rotary) if x_init is not None else key_init
+        return LayerConditioning(self.norm_k(key_frames), value_frames, key_init, value_init)
+
+    def forward(
+        self,
+        video: Tensor,
+        text: Tensor,
+        temb: Tensor,
+        modulated: Modulated,
+        rotary: tuple[Tensor, Tensor] | None,
+        keys: LayerConditioning,
+    ) -> tuple[Tensor, Tensor]:
+        """gate * out, for video (B, F*N, d) and text (B, L, d).
+
+        Args:
+            video, text, temb: inputs of the frozen block.
+            modulated: its adaLN applied, used under modulation "block".
+            rotary: of the video tokens, each (F*N, c), or None.
+            keys: of this layer, from `condition`.
+        """
+        if video.shape[1] % self.frames or keys.key_frames.shape[2] != self.frames:
+            raise FcaError(f"the adapter is made for {self.frames} latent frames; {video.shape[1]} video tokens do not fit")
+        text_length = text.shape[1]
+        with arithmetic_of(video):
+            if self.norm is not None:
+                modulated = Modulated(*self.norm(video, text, temb))
+            query = self.to_q(torch.cat([modulated.text, modulated.video], dim=1))  # (B, L + F*N, H*c)
+            query = self.norm_q(rearrange(query, "b s (h c) -> b h s c", h=self.heads))
+            if rotary is not None:
+                query_text, query_video = query[:, :, :text_length], query[:, :, text_length:]
+                query = torch.cat([query_text, rotate(query_video, rotary)], dim=2)
+            keys = keys.to(query.device, query.dtype)
+            parts = (query, keys.key_frames, keys.value_frames, keys.key_init, keys.value_init)
+            attended = frame_wise_attention(*parts, text_length) if self.mask == "frame" else unmasked_attention(*parts)
+            out = self.to_out(rearrange(attended, "b h s c -> b s (h c)"))  # (B, L + F*N, d)
+            return modulated.gate_video * out[:, text_length:], modulated.gate_text * out[:, :text_length]
+
+
+def arithmetic_of(x: Tensor) -> AbstractContextManager[Any]:
+    """Trained weights are float32 masters; at every denoising step they compute in the dtype of the base's activations x.
+
+    Inside the caller's autocast nothing is added to it.
+    """
+    if x.dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, dtype=x.dtype)
+
+
+class FCAAdapter(nn.Module):
+    """The adapter of all layers: the parallel modules and the frame-wise text modules.
+
+    Args:
+        config: what the paper leaves open, and the ablations.
+        geometry: sizes of base and clip.
+        clip: the clip it is made for.
+        blocks: the frozen DiT blocks, from which projections and norms are copied.
+    """
+
+    def __init__(self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, blocks: Iterable[nn.Module]):
+        super().__init__()
+        if config.width > geometry.d or config.width % geometry.head_dim:
+            raise Misuse(
+                f"--adapter-width {config.width} is not a multiple of the base's head width {geometry.head_dim} "
+                f"up to its width {geometry.d}"
+            )
+        self.config, self.geometry, self.clip = config, geometry, clip
+        self.layers = nn.ModuleList(FCALayer(config, geometry, attention_parts(block)) for block in blocks)
+        count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
+        self.text_modules = nn.ModuleList(
+            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d) for _ in range(count)
+        )
+
+    @property
+    def parallel_modules(self) -> list[FCALayer]:
+        """One per DiT layer."""
+        return cast(list[FCALayer], list(self.layers))
+
+    # ---------------------------------------------------------------- once per clip
+
+    def condition(self, base: CogVideoX, given: Given) -> FCAConditioning:
+        """Everything that depends on the given frames and the caption alone, whatever the denoising step.
+
+        Gradients reach W_k, W_v and the text modules; the frozen pass has none.
+        """
+        latents = fill_temporal_patch(given.init_latents, base.temporal_patch)  # (B, F0, C, h, w)
+        batch, frames, _, height, width = latents.shape
+        rotary = base.rotary(frames, height, width)
+        y_frames = self.frame_wise_text(given)
+        x_init = self.initial_features(base, latents, given.text)
+        layers = zip(self.parallel_modules, y_frames, x_init, strict=True)
+        return FCAConditioning(tuple(layer.condition(y, x, batch, rotary) for layer, y, x in layers))
+
+    def frame_wise_text(self, given: Given) -> list[Tensor] | list[None]:
+        """y_frames (B, F, M, d) of every layer."""
+        if self.config.text_modules == "none":
+            return [None] * self.geometry.layers
+        made = [module(given.text, given.text_mask, given.image) for module in self.text_modules]
+        return made * self.geometry.layers if self.config.text_modules == "shared" else made
+
+    @torch.no_grad()
+    def initial_features(self, base: CogVideoX, latents: Tensor, text: Tensor) -> list[Tensor] | list[None]:
+        """x_init (B, K, d) of every layer, from the initial frames' latents (B, F0, C, h, w).
+
+        "layer": what each frozen block's attention reads when the base itself, adapter off, sees the initial frames at time
+        step `init_timestep` with the sample's text. "patch": the normalised patch embedding, for all layers.
+        """
+        if self.config.init_features == "none":
+            return [None] * self.geometry.layers
+        if self.config.init_features == "patch":
+            embedded = base.patch_embed(latents, text)
+            return [functional.layer_norm(embedded, embedded.shape[-1:])] * self.geometry.layers
+        tap = Tap()
+        t = torch.full((len(latents),), self.config.init_timestep, device=latents.device)
+        base.denoise(latents, t, text, {"fca": tap})
+        return tap.features
+
+    # ---------------------------------------------------------------- at every step
+
+    def denoise(self, base: CogVideoX, x_t: Tensor, t: Tensor, text: Tensor, conditioning: FCAConditioning) -> Tensor:
+        """The adapted model: x_t (B, F, C, h, w), t (B,), text (B, L, d_text) -> the model's output, shaped like x_t."""
+        return base.denoise(x_t, t, text, {"fca": conditioning})
+
+    # ---------------------------------------------------------------- as a thing to train, keep and use
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        return list(self.named_parameters())
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def for_pipeline(self, pipeline: Any, frames: np.ndarray, text: str, guidance_scale: float = 6.0) -> dict[str, Any]:
+        """Arguments for a diffusers CogVideoXPipeline that predicts the clip beginning with `frames`; see model/pipeline.py."""
+        from fcacli.model.pipeline import pipeline_arguments
+
+        return pipeline_arguments(self, pipeline, frames, text, guidance_scale)
+
+
+def fill_temporal_patch(latents: Tensor, temporal_patch: int) -> Tensor:
+    """Repeat the last latent of (B, F, C, h, w) until F is a multiple of the temporal patch."""
+    missing = -latents.shape[1] % temporal_patch
+    return torch.cat([latents, *[latents[:, -1:]] * missing], dim=1)

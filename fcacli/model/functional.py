@@ -1,0 +1,72 @@
+"""The attention of FCA as pure functions.
+
+    B batch · H heads · c head width · L text tokens · F latent frames · N video tokens per latent frame
+    M frame-wise text tokens per latent frame · K initial-frame tokens
+
+    out = softmax(q k^T / sqrt(c) + frame_wise_mask) v,   q from [y; x_t],   k, v from [y_frames ; x_init]
+
+Source: Liu et al., Frame-wise Conditioning Adaptation, TMLR 2025, section "the frame-wise mask".
+"""
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def frame_wise_attention(
+    query: Tensor, key_frames: Tensor, value_frames: Tensor, key_init: Tensor, value_init: Tensor, text_length: int
+) -> Tensor:
+    """Video queries of latent frame f see y_frames of frame f and all of x_init; text queries see everything.
+
+    There is no mask: F is folded into the batch, and each frame's N queries get their own keys [y_frames_f ; x_init].
+
+    Args:
+        query: (B, H, L + F*N, c), text first.
+        key_frames, value_frames: (B, H, F, M, c); M may be 0.
+        key_init, value_init: (B, H, K, c); K may be 0.
+        text_length: L.
+
+    Returns:
+        (B, H, L + F*N, c)
+    """
+    frames = key_frames.shape[2]
+    text, video = query[:, :, :text_length], query[:, :, text_length:]
+    attended_text = F.scaled_dot_product_attention(
+        text, all_keys(key_frames, key_init), all_keys(value_frames, value_init)
+    )  # (B, H, L, c)
+    attended_video = F.scaled_dot_product_attention(
+        rearrange(video, "b h (f n) c -> (b f) h n c", f=frames),
+        keys_of_each_frame(key_frames, key_init),
+        keys_of_each_frame(value_frames, value_init),
+    )  # (B*F, H, N, c)
+    return torch.cat([attended_text, rearrange(attended_video, "(b f) h n c -> b h (f n) c", f=frames)], dim=2)
+
+
+def unmasked_attention(query: Tensor, key_frames: Tensor, value_frames: Tensor, key_init: Tensor, value_init: Tensor) -> Tensor:
+    """The ablation without the frame-wise mask: every query (B, H, L + F*N, c) sees all y_frames and all of x_init."""
+    return F.scaled_dot_product_attention(query, all_keys(key_frames, key_init), all_keys(value_frames, value_init))
+
+
+def all_keys(frames: Tensor, init: Tensor) -> Tensor:
+    """[y_frames ; x_init] of all frames: (B, H, F, M, c), (B, H, K, c) -> (B, H, F*M + K, c)."""
+    return torch.cat([frames.flatten(2, 3), init], dim=2)
+
+
+def keys_of_each_frame(frames: Tensor, init: Tensor) -> Tensor:
+    """[y_frames_f ; x_init] of each frame: (B, H, F, M, c), (B, H, K, c) -> (B*F, H, M + K, c)."""
+    each_init = repeat(init, "b h k c -> b f h k c", f=frames.shape[2])
+    return torch.cat([rearrange(frames, "b h f m c -> b f h m c"), each_init], dim=3).flatten(0, 1)
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Rotary embedding of x (B, H, S, c) by (cos, sin), each (S, c), channels in pairs; x itself where there is none.
+
+    Source: Su et al., RoFormer, 2021, in CogVideoX's convention.
+    """
+    if rotary is None:
+        return x
+    cos, sin = (part.to(x.device) for part in rotary)
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (B, H, S, c/2)
+    quarter_turn = torch.stack([-odd, even], dim=-1).flatten(-2)  # (B, H, S, c)
+    return (x.float() * cos + quarter_turn * sin).to(x.dtype)

@@ -1,0 +1,102 @@
+"""The baseline: LoRA (PEFT) on the frozen joint attention, the initial frames given as latents. The surface of FCAAdapter.
+
+    B batch · F latent frames · F0 latents of the initial frames, clean (encoded alone, no noise added) · L text tokens
+
+Two ways to give them:
+- "front": F0 extra latent frames before the video, [x_init ; x_t], whose output is dropped. In the transformer's positions
+  (absolute or rotary) they are frames 0 to F0-1 and the video follows: every token keeps a position of its own, and the
+  transformer is called as it stands.
+- "in_place": the first latent of x_t is replaced. Right only where it covers nothing but the one given frame, T = 8k + 1;
+  with two frames given of 16 the first latent covers two frames that are to be predicted.
+
+LoRA's B starts at zero, so no weight differs from the base's at step 0; in "front" the output still does, because the
+transformer sees more frames.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fcacli.config import ClipConfig, LoRAConfig
+from fcacli.errors import FcaError, Misuse
+from fcacli.model.bases.frames import CHUNK, safe_frames
+from fcacli.model.conditioning import Given, InitLatents
+from fcacli.model.fca import fill_temporal_patch
+
+if TYPE_CHECKING:
+    from fcacli.model.bases.cogvideox import CogVideoX
+
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+class LoRAAdapter(nn.Module):
+    """LoRA layers inside a base's transformer; making one injects them, `detach` takes them out again."""
+
+    def __init__(self, config: LoRAConfig, base: CogVideoX, clip: ClipConfig):
+        super().__init__()
+        from peft import LoraConfig
+
+        if config.init == "in_place":
+            _check_in_place(clip, base.temporal_patch)
+        self.config, self.clip = config, clip
+        alpha = config.alpha if config.alpha is not None else config.rank
+        transformer = base.transformer
+        transformer.add_adapter(LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=TARGETS))  # type: ignore[arg-type]
+        self._names = [name for name, _ in transformer.named_parameters() if ".lora_" in name]
+        matrices = dict(transformer.named_parameters())
+        for name in self._names:
+            matrices[name].data = matrices[name].data.float()
+            matrices[name].requires_grad_(True)
+        self.matrices = nn.ParameterList(matrices[name] for name in self._names)
+
+    def condition(self, base: CogVideoX, given: Given) -> InitLatents:
+        """The initial frames' latents; the caption reaches the model as its text alone."""
+        return InitLatents(given.init_latents)
+
+    def denoise(self, base: CogVideoX, x_t: Tensor, t: Tensor, text: Tensor, conditioning: InitLatents) -> Tensor:
+        """x_t (B, F, C, h, w), t (B,), text (B, L, d_text) -> the model's output, shaped like x_t."""
+        clean = conditioning.latents.to(x_t.dtype)  # (B, F0, C, h, w)
+        if self.config.init == "in_place":
+            return base.denoise(torch.cat([clean, x_t[:, clean.shape[1] :]], dim=1), t, text)
+        clean = fill_temporal_patch(clean, base.temporal_patch)
+        return base.denoise(torch.cat([clean, x_t], dim=1), t, text)[:, clean.shape[1] :]
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        return list(zip(self._short_names, self.matrices, strict=True))
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.trainable()}
+
+    @property
+    def _short_names(self) -> list[str]:
+        return [name.replace(".default.", ".") for name in self._names]
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.matrices)
+
+    def for_pipeline(self, pipeline: Any, frames: np.ndarray, text: str, guidance_scale: float = 6.0) -> dict[str, Any]:
+        """
+        Raises:
+            FcaError: always; a diffusers pipeline has no place for extra latent frames.
+        """
+        raise FcaError("the LoRA baseline cannot run in a plain diffusers pipeline", "fca predict")
+
+
+def _check_in_place(clip: ClipConfig, temporal_patch: int) -> None:
+    first_latent_is_one_frame = safe_frames(clip.frames, temporal_patch) % CHUNK == 1
+    if clip.init_frames != 1 or not first_latent_is_one_frame:
+        raise Misuse(
+            f"LoRA init=in_place needs one given frame and T = 8k + 1 frames, got {clip.init_frames} of {clip.frames}",
+            "--frames 17 --init-frames 1, or init=front",
+        )
+
+
+def remove_lora(transformer: Any) -> None:
+    """Take LoRA layers out of a transformer, if there are any."""
+    if getattr(transformer, "peft_config", None):
+        transformer.unload_lora()
