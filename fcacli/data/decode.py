@@ -63,6 +63,11 @@ class Track:
             return [index / self.rate for index in range(len(self.stamps))]
         return sorted(stamps)
 
+    def stamp(self, index: int) -> float:
+        """Presentation time of one frame so far, as the file has it or from the rate."""
+        stamp = self.stamps[index]
+        return range(len(self.stamps))[index] / self.rate if stamp is None else stamp
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -198,7 +203,10 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
 
 
 def _pictures(folder: Path, track: Track, fps: float | None) -> Iterator[np.ndarray]:
-    paths = list_images(folder)
+    try:
+        paths = list_images(folder)
+    except OSError as error:
+        raise Unreadable(folder, _say(error)) from None
     if not paths:
         raise Unreadable(folder, "it holds no pictures")
     track.rate = fps or FALLBACK_FPS
