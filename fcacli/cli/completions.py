@@ -3,8 +3,12 @@
 Static, so that a press of Tab starts no Python. The scripts in completions/ are this output; a test compares them.
 """
 
+import inspect
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -12,9 +16,6 @@ from fcacli.cli import console
 from fcacli.cli.border import command
 
 Values = Literal["none", "files", "folders", "runs", "datasets"] | tuple[str, ...]
-
-FOLDER_NAMES = {"raw", "out", "folder", "pred", "real"}
-FILE_NAMES = {"frames"}
 
 
 @dataclass(frozen=True)
@@ -50,44 +51,56 @@ def completions(
 def script(shell: Literal["bash", "zsh", "fish"]) -> str:
     """The completion script of a shell."""
     writers = {"bash": _bash, "zsh": _zsh, "fish": _fish}
-    return writers[shell](_commands())
+    return writers[shell](commands())
 
 
-def _commands() -> list[Command]:
-    from typer.main import get_command
-
+def commands() -> list[Command]:
+    """Every command with its arguments and options, read off the functions behind them."""
     from fcacli.cli.app import app
 
-    group: Any = get_command(app)
-    return [_command(name, entry) for name, entry in group.commands.items()]
+    return [_command(str(entry.name), entry.callback) for entry in app.registered_commands]
 
 
-def _command(name: str, entry: Any) -> Command:
-    arguments = tuple(_values(p) for p in entry.params if p.param_type_name == "argument")
-    flags = tuple(
-        Flag(tuple(p.opts), _plain(p.help or ""), None if p.is_flag else _values(p))
-        for p in entry.params
-        if p.param_type_name == "option"
-    )
-    return Command(
-        name, _plain((entry.help or "").split("\n\n")[0]), arguments, (*flags, Flag(("--help", "-h"), "Show help.", None))
-    )
+def _command(name: str, body: Any) -> Command:
+    arguments: list[Values] = []
+    flags = []
+    hints = get_type_hints(body, include_extras=True)
+    for parameter in inspect.signature(body).parameters:
+        kind, info = get_args(hints[parameter])[:2]
+        kind = _value_type(kind)
+        spellings = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)]
+        names = tuple(name for spelling in spellings for name in spelling.split("/"))
+        if not names:
+            arguments.append(_values(parameter, kind))
+            continue
+        flags.append(Flag(names, _plain(info.help), None if kind is bool else _values(parameter, kind)))
+    flags.append(Flag(("--help", "-h"), "Show help", None))
+    return Command(name, _plain((inspect.getdoc(body) or "").split("\n\n")[0]), tuple(arguments), tuple(flags))
 
 
-def _values(parameter: Any) -> Values:
-    if choices := getattr(parameter.type, "choices", None):
-        return tuple(str(choice) for choice in choices)
-    if parameter.name == "reader":
+def _value_type(kind: Any) -> Any:
+    """The type of one value: `int` for `int | None` and for `list[int] | None`."""
+    if get_origin(kind) in (Union, UnionType):
+        return _value_type(next(option for option in get_args(kind) if option is not type(None)))
+    return get_args(kind)[0] if get_origin(kind) is list else kind
+
+
+def _values(parameter: str, kind: Any) -> Values:
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return tuple(kind)
+    if parameter == "reader":
         from fcacli.data.readers import READERS
 
         return tuple(READERS)
-    if parameter.name == "base":
+    if parameter == "base":
         from fcacli.model.bases import DEFAULTS
 
         return ("auto", *DEFAULTS)
-    if parameter.name in ("run", "data"):
-        return "runs" if parameter.name == "run" else "datasets"
-    return "folders" if parameter.name in FOLDER_NAMES else "files" if parameter.name in FILE_NAMES else "none"
+    if parameter in ("run", "data"):
+        return "runs" if parameter == "run" else "datasets"
+    return "none" if kind is not Path else "files" if parameter == "frames" else "folders"
 
 
 def _plain(text: str) -> str:
@@ -100,7 +113,6 @@ def _bash(commands: list[Command]) -> str:
         "folders": "_fca_files -d",
         "runs": '_fca_words "$(ls runs 2>/dev/null)"',
         "datasets": '_fca_words "$(ls data 2>/dev/null)"',
-        "none": "return",
     }
 
     def action(values: Values) -> str:
@@ -128,11 +140,15 @@ def _bash(commands: list[Command]) -> str:
         "    fi",
         '    case "$command $previous" in',
     ]
+    nothing = []
     for entry in commands:
-        for flag in entry.flags:
-            if flag.values is not None:
-                pattern = "|".join(f'"{entry.name} {name}"' for name in flag.names)
-                lines.append(f"        {pattern}) {action(flag.values)}; return ;;")
+        for flag in (flag for flag in entry.flags if flag.values is not None):
+            patterns = [f'"{entry.name} {name}"' for name in flag.names]
+            if flag.values == "none":
+                nothing += patterns
+            else:
+                lines.append(f"        {'|'.join(patterns)}) {action(flag.values)}; return ;;")
+    lines.append(f"        {' | '.join(nothing)}) return ;;")
     lines += ["    esac", '    case "$command" in']
     for entry in commands:
         names = " ".join(name for flag in entry.flags for name in flag.names if name.startswith("--"))

@@ -1,0 +1,73 @@
+# bash completion of fca, made by `fca completions bash`
+
+_fca_words() {
+    local IFS=$' \n'
+    COMPREPLY+=($(compgen -W "$1" -- "$current"))
+}
+
+_fca_files() {
+    local IFS=$'\n'
+    COMPREPLY+=($(compgen "$1" -- "$current"))
+}
+
+_fca() {
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"
+    COMPREPLY=()
+    if [[ $COMP_CWORD -eq 1 ]]; then
+        _fca_words "prepare train predict eval demo toy doctor completions --help --version"
+        return
+    fi
+    case "$command $previous" in
+        "prepare --split") _fca_words "train val test"; return ;;
+        "prepare --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
+        "train --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
+        "train --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
+        "train --adapter") _fca_words "fca lora"; return ;;
+        "train --fit") _fca_words "crop pad stretch"; return ;;
+        "train --optimizer") _fca_words "adamw8bit adamw"; return ;;
+        "train --precision") _fca_words "auto bf16 fp32"; return ;;
+        "train --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
+        "predict --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
+        "predict --offload") _fca_words "none model sequential"; return ;;
+        "predict --out") _fca_files -d; return ;;
+        "eval --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
+        "eval --split") _fca_words "train val test"; return ;;
+        "eval --pred") _fca_files -d; return ;;
+        "eval --real") _fca_files -d; return ;;
+        "prepare --name" | "prepare --limit" | "prepare --workers" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "toy --clips" | "toy --seed" | "toy --size") return ;;
+    esac
+    case "$command" in
+        prepare)
+            if [[ $current == -* ]]; then _fca_words "--name --limit --split --workers --base --json --verbose --quiet --help"; return; fi
+            _fca_words "ssv2 folder"
+            _fca_files -d
+            ;;
+        train)
+            if [[ $current == -* ]]; then _fca_words "--gpus --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --checkpointing --no-checkpointing --seed --run --new --validate-every --validate-clips --sample-steps --guidance --max-minutes --workers --json --verbose --quiet --help"; return; fi
+            ;;
+        predict)
+            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --device --steps --guidance --num --seed --offload --keep-generated-init --out --json --verbose --quiet --help"; return; fi
+            _fca_files -f
+            ;;
+        eval)
+            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --split --limit --device --pred --real --given --json --verbose --quiet --help"; return; fi
+            ;;
+        demo)
+            if [[ $current == -* ]]; then _fca_words "--seed --clips --steps --json --verbose --quiet --help"; return; fi
+            _fca_files -d
+            ;;
+        toy)
+            if [[ $current == -* ]]; then _fca_words "--clips --seed --size --json --verbose --quiet --help"; return; fi
+            _fca_files -d
+            ;;
+        doctor)
+            if [[ $current == -* ]]; then _fca_words "--json --help"; return; fi
+            ;;
+        completions)
+            if [[ $current == -* ]]; then _fca_words "--help"; return; fi
+            _fca_words "bash zsh fish"
+            ;;
+    esac
+}
+
+complete -o filenames -F _fca fca

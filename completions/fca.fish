@@ -1,0 +1,107 @@
+# fish completion of fca, made by `fca completions fish`
+
+complete -c fca -f
+complete -c fca -n __fish_use_subcommand -l version -d 'Show the version'
+complete -c fca -n __fish_use_subcommand -s h -l help -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a prepare -d 'Bring raw videos into one form: data/NAME/{train,val,test}, clips that cannot be read listed'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a 'ssv2 folder'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l name -d 'Name below data/' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l limit -d 'Take at most so many clips of each split' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l split -d 'Only this split; may be repeated' -x -a 'train val test'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l workers -d 'Processes that decode videos' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l base -d 'Encode for this base at once; else the first phase of train does' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a train -d 'Train an adapter on the prepared data; run it again to continue after an interruption'
+complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices to use, 0 for the CPU' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
+complete -c fca -n '__fish_seen_subcommand_from train' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
+complete -c fca -n '__fish_seen_subcommand_from train' -l adapter -d 'The papers, or the LoRA baseline' -x -a 'fca lora'
+complete -c fca -n '__fish_seen_subcommand_from train' -l adapter-width -d 'Width of the parallel attention, a multiple of the head dimension' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l set -d 'Another field of the adapter, see the README; may be repeated' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l lora-rank -d 'Rank, with --adapter lora' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l frames -d 'Frames of a clip, the given ones included' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l init-frames -d 'How many of them are given' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l size -d 'Width and height in pixels' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l fit -d 'How another aspect ratio is brought to that size' -x -a 'crop pad stretch'
+complete -c fca -n '__fish_seen_subcommand_from train' -l fps -d 'Frames per second of the written predictions' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l steps -d 'Optimizer steps' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l lr -d 'Peak learning rate' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l batch-size -d 'Clips per device at once' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l accumulate -d 'Batches per optimizer step' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l warmup -d 'Steps of linear warm-up' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l weight-decay -d 'Of AdamW' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l caption-dropout -d 'Share of samples with the empty caption' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l optimizer -d '8-bit or ordinary AdamW' -x -a 'adamw8bit adamw'
+complete -c fca -n '__fish_seen_subcommand_from train' -l precision -d 'Arithmetic of a step; auto: bf16 where the device has it' -x -a 'auto bf16 fp32'
+complete -c fca -n '__fish_seen_subcommand_from train' -l checkpointing -l no-checkpointing -d 'Recompute activations in the backward pass: slower, less memory'
+complete -c fca -n '__fish_seen_subcommand_from train' -l seed -d 'Seed of all that is random' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l run -d 'Name below runs/; an unfinished run of that name continues' -x -a '(ls runs 2>/dev/null)'
+complete -c fca -n '__fish_seen_subcommand_from train' -l new -d 'Start a new run even if an unfinished one could continue'
+complete -c fca -n '__fish_seen_subcommand_from train' -l validate-every -d 'Steps between validations; 0 for only the last' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l validate-clips -d 'Clips generated at a validation' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l sample-steps -d 'Denoising steps of those clips, and default of predict and eval' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l guidance -d 'Classifier-free guidance of the same' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l max-minutes -d 'Stop after so long, saved and unfinished' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l workers -d 'Processes that load clips' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from train' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from train' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from train' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a predict -d 'Predict what follows the given frames under the text: MP4, GIF, PNG frames and a contact sheet'
+complete -c fca -n '__fish_seen_subcommand_from predict' -F
+complete -c fca -n '__fish_seen_subcommand_from predict' -l run -d 'Run below runs/' -x -a '(ls runs 2>/dev/null)'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l checkpoint -d 'Checkpoint of the run' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l device -d 'cpu, cuda, cuda:1, ' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l steps -d 'Denoising steps' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l guidance -d 'Classifier-free guidance; 1 for none' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l num -d 'Predictions; number n uses seed + n' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l seed -d 'Seed of the noise' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l offload -d 'Keep parts of the base in main memory: slower, less GPU memory' -x -a 'none model sequential'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l keep-generated-init -d 'Show the models own first frames instead of the given ones'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l out -d 'Folder to write' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a eval -d 'Score predictions per frame (PSNR, SSIM) beside copy-last-frame and the unadapted base'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l run -d 'Run below runs/' -x -a '(ls runs 2>/dev/null)'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l checkpoint -d 'Checkpoint of the run' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l split -d 'Whose clips to score' -x -a 'train val test'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l limit -d 'Score at most so many clips' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l device -d 'cpu, cuda, cuda:1, ' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l pred -d 'Predicted videos' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l real -d 'True videos, paired by file name' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l given -d 'Leave out so many first frames, the given ones' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a demo -d 'Watch it work: draw a dataset, prepare, train, predict held-out clips, score. About 10 minutes on two cores'
+complete -c fca -n '__fish_seen_subcommand_from demo' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from demo' -l seed -d 'Seed of all that is random' -x
+complete -c fca -n '__fish_seen_subcommand_from demo' -l clips -d 'Clips of the miniature dataset' -x
+complete -c fca -n '__fish_seen_subcommand_from demo' -l steps -d 'Training steps' -x
+complete -c fca -n '__fish_seen_subcommand_from demo' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from demo' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from demo' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from demo' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a toy -d 'Draw a miniature dataset: a hand moves coloured objects, WebM videos + labels as in Something-Something V2'
+complete -c fca -n '__fish_seen_subcommand_from toy' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from toy' -l clips -d 'How many clips, all splits together' -x
+complete -c fca -n '__fish_seen_subcommand_from toy' -l seed -d 'Seed of all that is random' -x
+complete -c fca -n '__fish_seen_subcommand_from toy' -l size -d 'Pixels of a side, even' -x
+complete -c fca -n '__fish_seen_subcommand_from toy' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from toy' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from toy' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from toy' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a doctor -d 'Show versions, devices, memory, codecs and what --base auto would choose; works offline'
+complete -c fca -n '__fish_seen_subcommand_from doctor' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from doctor' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a completions -d 'Print the completion script of a shell'
+complete -c fca -n '__fish_seen_subcommand_from completions' -x -a 'bash zsh fish'
+complete -c fca -n '__fish_seen_subcommand_from completions' -l help -s h -d 'Show help'
