@@ -1,4 +1,4 @@
-"""The recipe of the bundled base: `python -m fcacli.mini.pretrain {skeleton,vae,clip,latents,transformer} --until HH:MM`.
+"""The recipe of the bundled base: `python -m fcacli.mini.pretrain {skeleton,vae,clip,latents,transformer,decoder} --until HH:MM`.
 
 Run the stages in this order. Each can be stopped at any time and continues from its last checkpoint in `--work`.
 `--minutes` and `--until` (UTC) fit the learning-rate schedule to the time there is; `--steps` makes it repeatable to the step.
@@ -15,7 +15,7 @@ from pathlib import Path
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and run one stage."""
     parser = argparse.ArgumentParser(prog="python -m fcacli.mini.pretrain", description=__doc__)
-    parser.add_argument("stage", choices=["skeleton", "vae", "clip", "latents", "transformer"])
+    parser.add_argument("stage", choices=["skeleton", "vae", "clip", "latents", "transformer", "decoder"])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="the weights folder")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "fca-pretrain", help="checkpoints, latents")
     parser.add_argument("--seed", type=int, default=0)
@@ -50,10 +50,13 @@ def _run(options: argparse.Namespace) -> None:
         steps=options.steps,
         compiled=options.compile,
     )
-    if options.stage == "latents":
-        train_transformer.encode(stage)
-    else:
-        {"vae": train_vae, "clip": train_clip, "transformer": train_transformer}[options.stage].train(stage)
+    {
+        "vae": train_vae.train,
+        "clip": train_clip.train,
+        "latents": train_transformer.encode,
+        "transformer": train_transformer.train,
+        "decoder": train_vae.train_decoder,
+    }[options.stage](stage)
 
 
 def _end_time(options: argparse.Namespace) -> float:

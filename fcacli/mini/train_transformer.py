@@ -23,7 +23,7 @@ from fcacli.mini.build import TEXT_TOKENS, build_part, build_scheduler, build_to
 from fcacli.mini.plain_attention import PlainAttention
 from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video, to_video_tensor
 
-SHARD, SHARDS, HELD_OUT = 1000, 14, 96
+SHARD, SHARDS, HELD_OUT = 1000, 10, 96
 BATCH, PEAK_RATE, WARMUP, AVERAGE = 32, 1.2e-3, 200, 0.9985
 EMPTY_SHARE, IMAGE_SHARE = 0.1, 0.15
 EVAL_EVERY, LEVELS = 250, (100, 300, 500, 700, 900)

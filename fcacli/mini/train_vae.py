@@ -1,4 +1,4 @@
-"""Stage `vae`: reconstruction of random crops, then of whole pictures, of clips and of one or two frames alone.
+"""Stages `vae` and `decoder`: reconstruction of random crops, then of whole pictures, of clips and of one or two frames alone.
 
 A video autoencoder is a general codec, so this stage alone sees both domains, and channels in random order.
 """
@@ -20,26 +20,41 @@ EVAL_EVERY = 250
 
 
 def train(stage: Stage) -> None:
-    """Train until the stage ends; leaves weights/vae with the scaling factor set."""
+    """Train all of it until the stage ends; leaves weights/vae with the scaling factor set."""
+    vae = build_part("vae", stage.seed)
+    _fit(stage, vae, whole_from=WHOLE_FROM)
+
+
+def train_decoder(stage: Stage) -> None:
+    """Continue with the decoder alone: latents, and so the transformer, stay what they are."""
+    vae = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float()
+    vae.encoder.requires_grad_(False)
+    _fit(stage, vae, whole_from=0.0)
+
+
+def _fit(stage: Stage, vae: AutoencoderKLCogVideoX, whole_from: float) -> None:
+    """Train what requires a gradient."""
     train_set = np.concatenate([clips_as_video(TRAIN_SEED, 0, count, domain)[0] for domain, count in CLIPS.items()])
     held_out = {domain: to_video_tensor(clips_as_video(HELD_OUT_SEED, 0, HELD_OUT, domain)[0]) for domain in CLIPS}
-    vae = build_part("vae", stage.seed)
+    frozen = not next(vae.encoder.parameters()).requires_grad
     average = Average(vae, 0.998)
-    optim = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
+    trained = [p for p in vae.parameters() if p.requires_grad]
+    optim = torch.optim.AdamW(trained, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
     saved = stage.resume()
     if saved:
         vae.load_state_dict(saved["vae"])
         optim.load_state_dict(saved["optim"])
         average.load(saved["average"])
+    factor = vae.config.scaling_factor if frozen else None
     while stage.progress < 1.0:
         rng = np.random.default_rng([stage.seed, stage.step])
         torch.manual_seed(stage.seed * 1_000_003 + stage.step)
         for group in optim.param_groups:
-            group["lr"] = stage.rate(PEAK_RATE, WARMUP)
-        loss = _loss(vae, _batch(rng, train_set, whole=stage.progress > WHOLE_FROM))
+            group["lr"] = stage.rate(PEAK_RATE * (0.4 if frozen else 1.0), WARMUP)
+        loss = _loss(vae, _batch(rng, train_set, whole=stage.progress >= whole_from))
         optim.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optim.step()
         average.update(vae)
         stage.step += 1
@@ -47,9 +62,9 @@ def train(stage: Stage) -> None:
             stage.log(loss=round(loss.item(), 5), **_evaluate(average, held_out))
         if stage.due:
             stage.checkpoint({"vae": vae.state_dict(), "optim": optim.state_dict(), "average": average.save()})
-            _write(stage, average, held_out)
+            _write(stage, average, held_out, factor)
     stage.checkpoint({"vae": vae.state_dict(), "optim": optim.state_dict(), "average": average.save()})
-    stage.log(**_evaluate(average, held_out), scaling_factor=_write(stage, average, held_out))
+    stage.log(**_evaluate(average, held_out), scaling_factor=_write(stage, average, held_out, factor))
 
 
 def _batch(rng: np.random.Generator, videos: np.ndarray, whole: bool) -> torch.Tensor:
@@ -101,10 +116,10 @@ def _psnr(output: torch.Tensor, video: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def _write(stage: Stage, average: Average, held_out: dict[str, torch.Tensor]) -> float:
-    """Save weights/vae; the scaling factor brings latents to unit variance."""
+def _write(stage: Stage, average: Average, held_out: dict[str, torch.Tensor], factor: float | None) -> float:
+    """Save weights/vae; the scaling factor, measured where none is given, brings latents to unit variance."""
     vae = _averaged(average)
-    factor = round(1.0 / vae.encode(held_out["base"]).latent_dist.mode().std().item(), 5)
+    factor = factor or round(1.0 / vae.encode(held_out["base"]).latent_dist.mode().std().item(), 5)
     vae.register_to_config(scaling_factor=factor)
     save_part("vae", vae, stage.out)
     return factor
