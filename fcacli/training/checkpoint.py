@@ -28,7 +28,7 @@ from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
 from fcacli.workspace import atomic_folder, read_json, write_json
 
-ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.pt", "state.json"
+OPTIMIZER, STATE, VALIDATION = "optimizer.pt", "state.json", "validation.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,11 @@ def validation_folder(run: Path, step: int) -> Path:
 def all_checkpoints(run: Path) -> list[Path]:
     """Checkpoint folders, oldest first; none is opened."""
     return _steps(run / "checkpoints")
+
+
+def all_validations(run: Path) -> list[Path]:
+    """Validation folders, oldest first."""
+    return _steps(run / "validation")
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -42,7 +42,7 @@ class StepBatches(Sampler[list[int]]):
             yield indices
 
 
-def in_memory(dataset: Dataset[dict[str, Any]]) -> Any:
+def in_memory(dataset: Dataset[Any]) -> Any:
     """The dataset as a list of its samples if it is small, else itself."""
     n = len(dataset)  # type: ignore[arg-type]
     size = sum(value.nbytes for value in dataset[0].values() if isinstance(value, torch.Tensor))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fcacli.config import TrainConfig
-from fcacli.data.dataset import collate, order
+from fcacli.data.dataset import Sample, collate, order
 from fcacli.errors import FcaError
 from fcacli.events import Event, Message, Progress, Report, silent, track
 from fcacli.training import checkpoint
@@ -28,9 +28,9 @@ from fcacli.workspace import atomic_folder, read_json, write_json
 
 PHASE = "train"
 
-Validate = Callable[[int, Path, Report], None]
-"""(step, folder, report): write clips made by the adapter as it is now into the folder. A report after each clip is where a
-signal stops it."""
+Validate = Callable[[int, Path, Report], dict[str, float]]
+"""(step, folder, report): write clips made by the adapter as it is now into the folder; returns figures to log. Where it
+reports, a signal stops it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ class Subject:
     """Attached to the base; holds the weights of the newest checkpoint, if there is one."""
     write_adapter: Callable[[Path], object]
     """Writes the adapter into a checkpoint folder."""
-    train: Dataset[dict[str, Any]]
-    held_out: Dataset[dict[str, Any]] | None
+    train: Dataset[Sample]
+    held_out: Dataset[Sample] | None
     null: tuple[Tensor, Tensor]
     """Text (L, dt) and mask (L,) of the empty caption."""
     validate: Validate | None = None
@@ -78,11 +78,13 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
     accelerator = _accelerator(config, base.device)
     optimizer = make_optimizer(adapter.trainable(), config)
     parameters = [parameter for _, parameter in adapter.trainable()]
+    if config.checkpointing:
+        base.transformer.enable_gradient_checkpointing()
     state = _restore(run, optimizer, report)
     log = RunLog(run, state.step, state.log_bytes)
     data = in_memory(subject.train)
     batches = iter(loader(data, StepBatches(len(data), config, state.step, order), 1, session.workers, collate))
-    null = tuple(part.to(accelerator.device) for part in subject.null)
+    null_text, null_mask = (part.to(accelerator.device) for part in subject.null)
     per_step = config.batch_size * config.accumulate
     pace = Pace(per_step, session.checkpoint_seconds, session.max_seconds)
 
@@ -112,7 +114,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
                 shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
                 drawn = draw(config.seed, state.step, slots, per_step, shape, timesteps, config.caption_dropout)
                 with accelerator.autocast():
-                    loss = diffusion_loss(base, adapter, batch, null, drawn)  # (B,)
+                    loss = diffusion_loss(base, adapter, batch, (null_text, null_mask), drawn)  # (B,)
                 accelerator.backward(loss.mean() / config.accumulate)
                 losses.append(loss.detach())
                 ids += batch["ids"]
@@ -122,9 +124,10 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            state = replace(state, step=state.step + 1, train_loss=math.fsum(per_clip) / per_step)
-            log.computed(state.step, {"loss": state.train_loss, "lr": lr, "grad_norm": norm})
-            log.measured(state.step, pace.stepped(state.train_loss) | memory(accelerator.device))
+            mean = math.fsum(per_clip) / per_step
+            state = replace(state, step=state.step + 1, train_loss=mean)
+            log.computed(state.step, {"loss": mean, "lr": lr, "grad_norm": norm})
+            log.measured(state.step, pace.stepped(mean) | memory(accelerator.device))
             report(Progress(PHASE, state.step, config.steps, pace.shown(config.steps - state.step)))
 
     if signals.received is not None and state.step < config.steps:
@@ -166,7 +169,7 @@ def _validate(
     """The held-out loss, and the clips of the passed-in callable; a validation that is there already is only read."""
     folder = checkpoint.validation_folder(run, step)
     if folder.exists():
-        return read_json(folder / "validation.json")
+        return read_json(folder / checkpoint.VALIDATION)
     values: dict[str, float] = {}
     with atomic_folder(folder) as temporary:
         if subject.held_out is not None:
@@ -175,8 +178,8 @@ def _validate(
                 batches = (to_device(batch, accelerator.device) for batch in track(loaded, report, "held-out loss"))
                 values = held_out_loss(subject.base, subject.adapter, batches)
         if subject.validate is not None:
-            subject.validate(step, temporary, report)
-        write_json(temporary / "validation.json", values)
+            values |= subject.validate(step, temporary, report)
+        write_json(temporary / checkpoint.VALIDATION, values)
     return values
 
 

@@ -1,0 +1,119 @@
+"""What a user may ask of `fca train`, and how it becomes the TrainConfig of a run."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from fcacli.config import TrainConfig, differences, from_dict, to_dict
+from fcacli.errors import Misuse
+from fcacli.model.bases import BaseDefaults, BaseSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What the user asked for; None means the base's default (or, of a run that is continued, the run's own)."""
+
+    base: str | None = None
+    """mini, cogvideox-2b, a hub id, a folder; None or "auto" chooses by the machine."""
+    data: str | None = None
+    """Folder name below data/; None for the latest."""
+    adapter: Literal["fca", "lora"] | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    accumulate: int | None = None
+    lr: float | None = None
+    warmup: int | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    optimizer: Literal["adamw8bit", "adamw"] | None = None
+    precision: Literal["auto", "bf16", "fp32"] | None = None
+    """auto: the base's where the device computes in it, else fp32."""
+    checkpointing: bool | None = None
+    caption_dropout: float | None = None
+    seed: int | None = None
+    validate_every: int | None = None
+    validate_clips: int | None = None
+    frames: int | None = None
+    init_frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    fit: Literal["crop", "pad", "stretch"] | None = None
+    sample_steps: int | None = None
+    guidance: float | None = None
+    adapter_width: int | None = None
+    """FCAConfig.width."""
+    lora_rank: int | None = None
+    adapter_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Any other field of FCAConfig or LoRAConfig by its name, e.g. {"modulation": "block"}."""
+
+
+PLACES = {
+    "adapter": ("adapter", "kind"),
+    "adapter_width": ("adapter", "width"),
+    "lora_rank": ("adapter", "rank"),
+    "sample_steps": ("sample", "steps"),
+    "guidance": ("sample", "guidance"),
+    **{name: ("clip", name) for name in ("frames", "init_frames", "width", "height", "fps", "fit")},
+}
+"""Options whose field lies inside a part of TrainConfig; the others are fields of TrainConfig itself."""
+
+
+def resolve(options: TrainOptions, spec: BaseSpec, fingerprint: str, data: str, bf16: bool) -> TrainConfig:
+    """The configuration of a new run: the base's defaults under what was asked for.
+
+    Args:
+        bf16: whether the device computes in it.
+
+    Raises:
+        Misuse: an option is out of range, or belongs to the other adapter.
+    """
+    kind = options.adapter or "fca"
+    _require_own_options(options, kind)
+    values = _defaults(spec.defaults, kind, bf16) | {"base": spec.name, "base_fingerprint": fingerprint, "data": data}
+    values = _apply(values, options)
+    if options.warmup is None:
+        values["warmup"] = min(values["warmup"], values["steps"] // 10)
+    return from_dict(TrainConfig, values, where="options")
+
+
+def asked_differently(options: TrainOptions, saved: TrainConfig) -> list[str]:
+    """Which of the given options differ from a run's configuration, as "name: old -> new" lines."""
+    return differences(to_dict(saved), _apply(to_dict(saved), options))
+
+
+def _require_own_options(options: TrainOptions, kind: str) -> None:
+    for option, owner, value in (("--adapter-width", "fca", options.adapter_width), ("--lora-rank", "lora", options.lora_rank)):
+        if value is not None and kind != owner:
+            raise Misuse(f"{option} belongs to --adapter {owner}", f"leave it out, or --adapter {owner}")
+
+
+def _apply(values: dict[str, Any], options: TrainOptions) -> dict[str, Any]:
+    values = deepcopy(values)
+    for name in (option.name for option in fields(options)):
+        value = getattr(options, name)
+        if value is None or name in ("base", "data", "adapter_fields") or value == "auto":
+            continue
+        *part, last = PLACES.get(name, (name,))
+        (values[part[0]] if part else values)[last] = value
+    values["adapter"] |= options.adapter_fields
+    return values
+
+
+def _defaults(row: BaseDefaults, kind: str, bf16: bool) -> dict[str, Any]:
+    """TrainConfig's JSON form from a base's row of the table."""
+    if kind == "fca":
+        adapter = {name: getattr(row, name) for name in ("tokens_per_frame", "text_width", "text_heads", "text_blocks")}
+        adapter["width"] = row.adapter_width
+    else:
+        adapter = {"rank": row.lora_rank}
+    shared = ("steps", "batch_size", "accumulate", "warmup", "optimizer", "checkpointing", "validate_every")
+    return {
+        **{name: getattr(row, name) for name in shared},
+        "clip": {name: getattr(row, name) for name in ("frames", "init_frames", "width", "height", "fps")},
+        "sample": {"steps": row.sample_steps, "guidance": row.guidance},
+        "adapter": {"kind": kind, **adapter},
+        "lr": row.lr if kind == "fca" else row.lora_lr,
+        "precision": row.precision if bf16 else "fp32",
+    }
