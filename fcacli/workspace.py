@@ -56,6 +56,11 @@ class Workspace:
             raise FcaError(f"no prepared data in {self.data}", "fca prepare ssv2 ./raw")
         return found[-1]
 
+    def new_dataset(self, name: str) -> Path:
+        """The path of a dataset to prepare; nothing is created yet, and it may exist already."""
+        _plain_name(name, "--name")
+        return self.data / name
+
     def run(self, name: str | None = None) -> Path:
         """The run `name`, or the one started last.
 

@@ -53,6 +53,7 @@ class Journal:
             text = ""
         except OSError as error:
             raise FcaError(f"cannot read {self.path}: {error.strerror}") from None
+        self._torn = bool(text) and not text.endswith("\n")
         for line in text.split("\n"):
             try:
                 entry = json.loads(line)
@@ -80,16 +81,11 @@ class Journal:
             entry = {"key": key, "split": outcome.split, "size": outcome.size, "clip": dataclasses.asdict(outcome.clip)}
         self._lines[key] = entry
         try:
-            torn = self.path.exists() and self.path.stat().st_size > 0 and not self._ends_whole()
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if torn else "") + json.dumps(entry) + "\n")
+                file.write(("\n" if self._torn else "") + json.dumps(entry) + "\n")
         except OSError as error:
             raise FcaError(f"cannot write {self.path}: {error.strerror}", "is the disk full or the folder read-only?") from None
-
-    def _ends_whole(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read() == b"\n"
+        self._torn = False
 
 
 def source_key(name: str, source: str, video: Path, settings: list[Any]) -> str:
