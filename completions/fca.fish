@@ -8,7 +8,7 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a 'ssv2 folder'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l name -d 'Name below data/' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l limit -d 'Take at most so many clips of each split' -x
-complete -c fca -n '__fish_seen_subcommand_from prepare' -l split -d 'Only this split; may be repeated' -x -a 'train val test'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l split -d 'Only this split' -x -a 'train val test'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l workers -d 'Processes that decode videos' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l base -d 'Encode for this base at once; else the first phase of train does' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l json -d 'Print the result as one JSON document'
@@ -46,6 +46,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l validate-every -d 'Ste
 complete -c fca -n '__fish_seen_subcommand_from train' -l validate-clips -d 'Clips generated at a validation' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l sample-steps -d 'Denoising steps of those clips, and default of predict and eval' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l guidance -d 'Classifier-free guidance of the same' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l checkpoint-minutes -d 'Minutes between checkpoints' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l max-minutes -d 'Stop after so long, saved and unfinished' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l workers -d 'Processes that load clips' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l json -d 'Print the result as one JSON document'

@@ -92,11 +92,16 @@ def test_readers_do_not_import_torch():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"], ["completions", "zsh"]]
+    "arguments",
+    [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]],
 )
 def test_help_loads_none_of_the_heavy_modules(arguments):
     code = f"from fcacli.cli.app import app; app({arguments!r}, standalone_mode=False)"
     assert not set(HEAVY) & loaded_by(code)
+
+
+def test_completions_do_not_load_torch():
+    assert "torch" not in loaded_by("from fcacli.cli.completions import script; script('zsh')")
 
 
 def loaded_by(code: str) -> set[str]:

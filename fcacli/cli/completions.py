@@ -5,7 +5,6 @@ Static, so that a press of Tab starts no Python. The scripts in completions/ are
 
 import inspect
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -88,8 +87,6 @@ def _value_type(kind: Any) -> Any:
 def _values(parameter: str, kind: Any) -> Values:
     if get_origin(kind) is Literal:
         return get_args(kind)
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return tuple(kind)
     if parameter == "reader":
         from fcacli.data.readers import READERS
 
@@ -142,11 +139,11 @@ def _bash(commands: list[Command]) -> str:
     ]
     nothing = []
     for entry in commands:
-        for flag in (flag for flag in entry.flags if flag.values is not None):
+        for flag in entry.flags:
             patterns = [f'"{entry.name} {name}"' for name in flag.names]
             if flag.values == "none":
                 nothing += patterns
-            else:
+            elif flag.values is not None:
                 lines.append(f"        {'|'.join(patterns)}) {action(flag.values)}; return ;;")
     lines.append(f"        {' | '.join(nothing)}) return ;;")
     lines += ["    esac", '    case "$command" in']

@@ -1,20 +1,13 @@
 """`fca prepare`: raw videos and labels -> data/<name>/."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fcacli.cli import console, options
 from fcacli.cli.border import command
 from fcacli.workspace import Workspace
-
-
-class Split(StrEnum):
-    train = "train"
-    val = "val"
-    test = "test"
 
 
 @command
@@ -27,7 +20,7 @@ def prepare(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Take at most so many clips of each split.")
     ] = None,
-    split: Annotated[list[Split] | None, typer.Option("--split", help="Only this split; may be repeated.")] = None,
+    split: Annotated[Literal["train", "val", "test"] | None, typer.Option("--split", help="Only this split.")] = None,
     workers: options.Workers = None,
     base: Annotated[
         str | None,
@@ -44,8 +37,14 @@ def prepare(
     options.check_exclusive(verbose, quiet)
     from fcacli.workflows.prepare import prepare as run_prepare
 
-    workspace = Workspace()
+    splits = None if split is None else [split]
     with console.talking(verbose, quiet) as report:
-        result = run_prepare(reader, raw, workspace, name=name, limit=limit, splits=split, workers=workers, report=report)
+        result = run_prepare(reader, raw, Workspace(), name=name, limit=limit, splits=splits, workers=workers, report=report)
+        if base is not None:
+            from fcacli.workflows.encode_ahead import encode_ahead
+
+            encode_ahead(result.folder, base, report=report)
     if json:
         console.print_json(result)
+    else:
+        console.print_text(options.shown(result.folder))

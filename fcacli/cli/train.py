@@ -1,5 +1,6 @@
 """`fca train`: a prepared dataset -> an adapter below runs/; run again, it continues."""
 
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import typer
@@ -121,6 +122,10 @@ def train(
     guidance: Annotated[
         float | None, by_base("--guidance", RUN, "Classifier-free guidance of the same.", metavar="X", least=0)
     ] = None,
+    checkpoint_minutes: Annotated[
+        float,
+        typer.Option("--checkpoint-minutes", min=0.1, metavar="X", help="Minutes between checkpoints.", rich_help_panel=RUN),
+    ] = 5.0,
     max_minutes: Annotated[
         float | None,
         by_base("--max-minutes", RUN, "Stop after so long, saved and unfinished.", default="no limit", metavar="X", least=0),
@@ -175,14 +180,24 @@ def train(
     )
     seconds = None if max_minutes is None else max_minutes * 60
     with console.talking(verbose, quiet) as report:
-        result = run_train(Workspace(), asked, gpus=gpus, run=run, new=new, workers=workers, max_seconds=seconds, report=report)
+        result = run_train(
+            Workspace(),
+            asked,
+            gpus=gpus,
+            run=run,
+            new=new,
+            workers=workers,
+            checkpoint_minutes=checkpoint_minutes,
+            max_seconds=seconds,
+            report=report,
+        )
     if json:
         console.print_json(result)
     else:
         console.print_text(options.shown(result.run))
 
 
-def _field(text: str) -> tuple[str, str | int]:
+def _field(text: str) -> tuple[str, int | float | str]:
     """A field of the adapter's config and its value from "modulation=block".
 
     Raises:
@@ -191,4 +206,7 @@ def _field(text: str) -> tuple[str, str | int]:
     name, _, value = (part.strip() for part in text.partition("="))
     if not name or not value:
         raise Misuse(f"--set takes FIELD=VALUE, got {text!r}", "--set modulation=block")
-    return name.replace("-", "_"), int(value) if value.isdecimal() else value
+    for number in (int, float):
+        with suppress(ValueError):
+            return name.replace("-", "_"), number(value)
+    return name.replace("-", "_"), value

@@ -1,0 +1,39 @@
+"""Time of `fca --help` against a bare typer program, in turns, the best of each: python tests/benchmarks/bench_help.py"""
+
+import subprocess
+import sys
+import time
+
+BARE = """
+import typer
+app = typer.Typer()
+@app.command()
+def one(name: str = "x"):
+    "Say one."
+@app.command()
+def two(name: str = "x"):
+    "Say two."
+app()
+"""
+PROGRAMS = {"bare typer": ["-c", BARE, "--help"], "fca": ["-m", "fcacli", "--help"]}
+LIMIT = 2.5
+
+
+def measure(rounds: int = 15) -> dict[str, float]:
+    """Seconds of wall time of each program, the best of `rounds`, which take turns."""
+    times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(rounds + 1):
+        for name, arguments in PROGRAMS.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            times[name].append(time.perf_counter() - start)
+    return {name: min(some[1:]) for name, some in times.items()}
+
+
+if __name__ == "__main__":
+    seconds = measure()
+    ratio = seconds["fca"] / seconds["bare typer"]
+    for name, value in seconds.items():
+        print(f"{name:<11} {value * 1000:6.0f} ms")
+    print(f"ratio       {ratio:6.2f}    at most {LIMIT}")
+    sys.exit(ratio > LIMIT)
