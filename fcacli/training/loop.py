@@ -128,7 +128,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
             state = replace(state, step=state.step + 1, train_loss=mean)
             log.computed(state.step, {"loss": mean, "lr": lr, "grad_norm": norm})
             log.measured(state.step, pace.stepped(mean) | memory(accelerator.device))
-            report(Progress(PHASE, state.step, config.steps, pace.shown(config.steps - state.step)))
+            report(Progress(PHASE, state.step, config.steps, pace.shown()))
 
     if signals.received is not None and state.step < config.steps:
         raise _interrupted(signals, state.step, config, f"saved in {saved}")

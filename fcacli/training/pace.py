@@ -29,15 +29,11 @@ class Pace:
         self._recent.append((seconds, loss))
         return {"seconds": round(seconds, 4), "clips_per_s": round(self._clips_per_step / seconds, 3)}
 
-    def shown(self, steps_left: int) -> dict[str, str]:
-        """Recent loss, speed and time left, for the progress bar."""
+    def shown(self) -> dict[str, str]:
+        """Recent loss and speed, for the progress bar, which shows the time left itself."""
         seconds = sum(seconds for seconds, _ in self._recent) / len(self._recent)
         loss = sum(loss for _, loss in self._recent) / len(self._recent)
-        return {
-            "loss": f"{loss:.4f}",
-            "clips/s": f"{self._clips_per_step / seconds:.1f}",
-            "left": duration(seconds * steps_left),
-        }
+        return {"loss": f"{loss:.4f}", "clips/s": f"{self._clips_per_step / seconds:.1f}"}
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is old enough for the next."""
@@ -51,10 +47,3 @@ class Pace:
     def over(self) -> bool:
         """Whether the session's time is up."""
         return time.monotonic() - self._started >= self._max_seconds
-
-
-def duration(seconds: float) -> str:
-    """1:05, or 2:03:05 with hours."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
