@@ -1,0 +1,289 @@
+"""Claims about the loop: resume is exact, only the adapter changes, faults stop it with what one needs to know.
+
+On the tiny random base; clips are random encodings in memory.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fcacli.config import ClipConfig, FCAConfig, LoRAConfig
+from fcacli.errors import FcaError
+from fcacli.events import Message, Progress
+from fcacli.model.attach import attach, detach, load_adapter, save_adapter
+from fcacli.model.bases import load_base, resolve_base
+from fcacli.training import checkpoint, loop
+from fcacli.training.interrupt import Interrupted
+from fcacli.training.loop import Session, Subject, fit
+
+CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
+FCA = FCAConfig(width=32, tokens_per_frame=2, text_width=16, text_heads=2, text_blocks=1)
+LORA = LoRAConfig(rank=4)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base_folder):
+    return load_base(resolve_base(str(tiny_base_folder)))
+
+
+@pytest.fixture(autouse=True)
+def bare(base):
+    yield
+    detach(base.transformer)
+    base.transformer.disable_gradient_checkpointing()
+
+
+def clips(count: int, seed: int = 0) -> list[dict]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    return [
+        {
+            "id": f"clip-{seed}-{number}",
+            "latents": normal(4, 4, 8, 8),
+            "init_latents": normal(1, 4, 8, 8),
+            "image": normal(32, 16),
+            "text": normal(12, 24),
+            "text_mask": torch.arange(12) < 3 + number % 8,
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def settings(make_config, base):
+    """A configuration of a small real run."""
+    values = {"base": base.spec.name, "base_fingerprint": base.fingerprint, "clip": CLIP, "adapter": FCA, "precision": "fp32"}
+    values |= {"steps": 6, "batch_size": 2, "warmup": 2, "optimizer": "adamw", "checkpointing": False}
+    return make_config(**values)
+
+
+def run_fit(base, config, run: Path, report=lambda event: None, data=None, validate=None, **session):
+    """Fit like the workflow does: the newest checkpoint's adapter, or a fresh one."""
+    detach(base.transformer)
+    newest = checkpoint.latest(run)
+    torch.manual_seed(config.seed)
+    adapter = load_adapter(base, newest) if newest else attach(base, config.adapter, config.clip)
+    generator = torch.Generator().manual_seed(5)
+    subject = Subject(
+        base=base,
+        adapter=adapter,
+        write_adapter=lambda folder: save_adapter(adapter, folder, config.base, config.base_fingerprint, config.clip),
+        train=data or clips(5),
+        held_out=clips(3, seed=1),
+        null=(torch.randn(12, 24, generator=generator), torch.arange(12) < 1),
+        validate=validate,
+    )
+    run.mkdir(exist_ok=True)
+    return fit(subject, config, run, Session(**session), report)
+
+
+class StopAt:
+    """A report that stops the run after a step, as a crash would: nothing more is saved."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def __call__(self, event):
+        if isinstance(event, Progress) and event.phase == "train" and event.done == self.step:
+            raise KeyboardInterrupt
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(checkpoint.latest(run) / "adapter.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    assert (one / "log.jsonl").read_bytes() == (other / "log.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw8bit", "adamw"])
+@pytest.mark.parametrize("adapter", [FCA, LORA], ids=["fca", "lora"])
+def test_resume_matches_uninterrupted_run(base, settings, tmp_path, optimizer, adapter):
+    """Bitwise: weights and log, with accumulation, killed between two checkpoints."""
+    config = replace(settings, optimizer=optimizer, adapter=adapter, accumulate=2, validate_every=3, caption_dropout=0.4)
+    run_fit(base, config, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(base, config, tmp_path / "resumed", StopAt(5))
+    assert checkpoint.step_of(checkpoint.latest(tmp_path / "resumed")) == 3
+    run_fit(base, config, tmp_path / "resumed")
+    assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "resumed" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 3, 4, 5, 6, 6]
+
+
+def test_resume_with_workers_and_recomputed_activations_is_exact(base, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "in_memory", lambda dataset: dataset)
+
+    class FromDisk(torch.utils.data.Dataset):
+        def __init__(self):
+            self.clips = clips(5)
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            return self.clips[index]
+
+    config = replace(settings, checkpointing=True)
+    run_fit(base, config, tmp_path / "straight", data=FromDisk())
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(base, config, tmp_path / "resumed", StopAt(3), data=FromDisk(), workers=2, checkpoint_seconds=0)
+    run_fit(base, config, tmp_path / "resumed", data=FromDisk(), workers=1)
+    assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_accumulation_changes_no_draw(base, settings, tmp_path):
+    """Four clips at once or two and two: equal up to the order of additions."""
+    run_fit(base, replace(settings, batch_size=4, steps=2), tmp_path / "whole")
+    run_fit(base, replace(settings, batch_size=2, accumulate=2, steps=2), tmp_path / "split")
+    for one, other in zip(weights(tmp_path / "whole").values(), weights(tmp_path / "split").values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("adapter", [FCA, LORA], ids=["fca", "lora"])
+def test_only_the_adapter_changes(base, settings, tmp_path, adapter):
+    before = {name: parameter.clone() for name, parameter in base.transformer.state_dict().items()}
+    run_fit(base, replace(settings, adapter=adapter, steps=3), tmp_path / "run")
+    started = weights_at_start(base, replace(settings, adapter=adapter))
+    detach(base.transformer)
+    after = base.transformer.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.grad is None for parameter in base.transformer.parameters())
+    trained = weights(tmp_path / "run")
+    changed = [name for name in trained if not torch.equal(trained[name], started[name])]
+    assert len(changed) > 0.9 * len(trained)
+
+
+def weights_at_start(base, config) -> dict[str, torch.Tensor]:
+    detach(base.transformer)
+    torch.manual_seed(config.seed)
+    return {name: tensor.clone() for name, tensor in attach(base, config.adapter, config.clip).state().items()}
+
+
+def test_loss_falls_on_a_clip_learned_by_heart(base, settings, tmp_path):
+    run_fit(base, replace(settings, steps=60, lr=1e-2, caption_dropout=0.0, batch_size=4), tmp_path / "run", data=clips(1))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()[:60]]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_non_finite_stops_with_step_clips_and_last_checkpoint(base, settings, tmp_path, where, monkeypatch):
+    data = clips(5)
+    config = replace(settings, steps=9)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(base, config, tmp_path / "run", StopAt(2), data=data, checkpoint_seconds=0)
+    before = weights(tmp_path / "run")
+    if where == "loss":
+        data[3]["latents"] = data[3]["latents"] * float("nan")
+        expected = "clip-0-3"
+    else:
+        inner = loop.diffusion_loss
+        monkeypatch.setattr(loop, "diffusion_loss", lambda *args: (inner(*args) * 1e-30).sqrt() * 1e30 * 1e30)
+        expected = "clip-0-"
+    with pytest.raises(FcaError, match="not finite") as stopped:
+        run_fit(base, config, tmp_path / "run", data=data)
+    assert expected in stopped.value.message
+    assert "step " in stopped.value.message
+    assert "step-000001" in stopped.value.message
+    after = weights(tmp_path / "run")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_held_out_loss_does_not_depend_on_what_was_drawn_before(base, settings, tmp_path):
+    config = replace(settings, steps=1, lr=1e-9)
+    run_fit(base, config, tmp_path / "one")
+    torch.rand(7)
+    run_fit(base, replace(config, seed=0, caption_dropout=0.5), tmp_path / "other")
+    logs = [json.loads((tmp_path / run / "log.jsonl").read_text().splitlines()[-1]) for run in ("one", "other")]
+    assert logs[0]["held_out"] == pytest.approx(logs[1]["held_out"], rel=1e-6)
+    assert len([name for name in logs[0] if name.startswith("held_out/")]) == 5
+
+
+def test_signal_finishes_the_step_saves_and_continues(base, settings, tmp_path):
+    import os
+    import signal
+
+    def at_three(event):
+        if isinstance(event, Progress) and event.phase == "train" and event.done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="SIGTERM at step 3 of 6") as stopped:
+        run_fit(base, settings, tmp_path / "run", at_three)
+    assert stopped.value.code == 143
+    assert checkpoint.step_of(checkpoint.latest(tmp_path / "run")) == 3
+    run_fit(base, settings, tmp_path / "run")
+    run_fit(base, settings, tmp_path / "straight")
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_signal_during_validation_makes_it_again(base, settings, tmp_path):
+    import os
+    import signal
+
+    calls = []
+
+    def validate(step, folder, report):
+        calls.append(step)
+        (folder / "clip.txt").write_text("half")
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        report(Message("one clip done"))
+        return {"psnr": 20.0}
+
+    config = replace(settings, validate_every=2, steps=4)
+    with pytest.raises(Interrupted, match="validation"):
+        run_fit(base, config, tmp_path / "run", validate=validate)
+    assert not checkpoint.validation_folder(tmp_path / "run", 2).exists()
+    run_fit(base, config, tmp_path / "run", validate=validate)
+    assert calls == [2, 2, 4]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "psnr" in line] == [2, 4]
+
+
+def test_validation_that_is_there_is_not_made_again(base, settings, tmp_path):
+    calls = []
+
+    def validate(step, folder, report):
+        calls.append(step)
+        return {"psnr": 20.0}
+
+    config = replace(settings, validate_every=2, steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(base, config, tmp_path / "run", StopAt(3), validate=validate)
+    run_fit(base, config, tmp_path / "run", validate=validate)
+    assert calls == [2, 4]
+    run_fit(base, config, tmp_path / "straight", validate=validate)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_time_limit_saves_and_leaves_the_run_unfinished(base, settings, tmp_path):
+    state = run_fit(base, settings, tmp_path / "run", max_seconds=0.0)
+    assert state.step < settings.steps
+    assert checkpoint.latest(tmp_path / "run") is not None
+    assert run_fit(base, settings, tmp_path / "run").step == settings.steps
+
+
+def test_checkpoints_are_pruned(base, settings, tmp_path):
+    run_fit(base, settings, tmp_path / "run", checkpoint_seconds=0, keep=2)
+    assert [checkpoint.step_of(path) for path in checkpoint.all_checkpoints(tmp_path / "run")] == [5, 6]
+
+
+def test_all_checkpoints_damaged_is_an_error(base, settings, tmp_path):
+    run_fit(base, replace(settings, steps=2), tmp_path / "run")
+    for folder in checkpoint.all_checkpoints(tmp_path / "run"):
+        (folder / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(FcaError, match="no checkpoint of run is readable"):
+        run_fit(base, replace(settings, steps=2), tmp_path / "run")
