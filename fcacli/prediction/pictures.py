@@ -114,6 +114,15 @@ def side_by_side(panels: Sequence[Row], caption: str = "") -> np.ndarray:
     return frames
 
 
+def stack(videos: Sequence[np.ndarray]) -> np.ndarray:
+    """Videos (T, H, W, 3) below each other, on one page as wide as the widest; all of one length."""
+    width = max(video.shape[2] for video in videos)
+    padded = [
+        np.pad(video, ((0, 0), (0, 0), (0, width - video.shape[2]), (0, 0)), constant_values=PAPER[0]) for video in videos
+    ]
+    return np.concatenate(padded, axis=1)
+
+
 def fit_frames(frames: np.ndarray, side: int) -> np.ndarray:
     """Bring the short side near `side`: small frames by a whole factor, unblurred; large ones averaged down to it."""
     height, width = frames.shape[1:3]

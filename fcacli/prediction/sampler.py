@@ -5,7 +5,6 @@ they agree bit by bit. Latents are (B, F, C, h, w); here B is 1, or 2 for the nu
 """
 
 import copy
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,14 +82,14 @@ def sample(
     scheduler = copy.deepcopy(base.scheduler)
     scheduler.set_timesteps(config.steps, device=base.device)
     guided = config.guidance != 1.0
-    halves = (concatenate(null_given, given) if guided else given).to(base.device, base.dtype)
+    halves = (null_given.cat(given) if guided else given).to(base.device)
     conditioning = adapter.condition(base, halves)
     generator = torch.Generator("cpu").manual_seed(config.seed)
     x = torch.randn((1, *shape), generator=generator).to(base.device) * scheduler.init_noise_sigma
     clean, before = None, None  # the last predicted clean latents and time step, which DPM-solver looks back to
     for t in track(scheduler.timesteps, report, PHASE):
         doubled = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
-        output = adapter.denoise(base, doubled.to(base.dtype), t.expand(len(doubled)), halves.text, conditioning).float()
+        output = adapter.denoise(base, doubled, t.expand(len(doubled)), halves.text, conditioning).float()
         if guided:
             null, full = output.chunk(2)
             output = null + config.guidance * (full - null)
@@ -105,13 +104,7 @@ def sample(
 @torch.no_grad()
 def decode(base: "CogVideoX", latents: torch.Tensor, clip: ClipConfig, init_frames: np.ndarray | None) -> np.ndarray:
     """Latents (F, C, h, w) to frames uint8 (T, H, W, 3), the given frames, if any, in the place of the first ones."""
-    frames = base.decode(latents.to(base.dtype), clip.frames)
+    frames = base.decode(latents, clip.frames)
     if init_frames is not None:
         frames[: len(init_frames)] = init_frames
     return frames
-
-
-def concatenate(first: Given, second: Given) -> Given:
-    """Two sets of conditions as one batch."""
-    parts = {field.name: torch.cat([getattr(first, field.name), getattr(second, field.name)]) for field in fields(Given)}
-    return Given(**parts)

@@ -21,9 +21,9 @@ import numpy as np
 
 from fcacli import __version__
 from fcacli.config import to_dict
-from fcacli.data.dataset import sample_frames
+from fcacli.data.dataset import sample_frames, usable_clips
 from fcacli.data.decode import Unreadable, decode
-from fcacli.data.manifest import Clip, read_split
+from fcacli.data.manifest import Clip, Split
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.frame import WINDOW
 from fcacli.evaluation.pairs import listed, pair
@@ -65,7 +65,7 @@ def evaluate_run(
     checkpoint: str | None = None,
     limit: int | None = None,
     device: str | None = None,
-    split: str = "val",
+    split: Split = "val",
     report: Report = silent,
 ) -> EvaluateResult:
     """Predict held-out clips with a run's own settings and score them beside copy-last-frame and the unadapted base.
@@ -80,11 +80,9 @@ def evaluate_run(
     trained = find_trained(workspace, run, checkpoint, device, report)
     report(Message(trained.describe()))
     dataset = workspace.dataset(trained.config.data)
-    clips = choose_clips(read_split(dataset, split), CLIPS if limit is None else limit)
-    if not clips:
-        raise FcaError(f"no clips in {dataset / split}", "fca prepare with a raw folder that has a validation split")
     config = trained.config.clip
-    truths = {_name(clip): sample_frames(dataset, split, clip, config) for clip in clips}
+    clips = choose_clips(usable_clips(dataset, split, config.frames, report), CLIPS if limit is None else limit)
+    truths = {clip.id: sample_frames(dataset, split, clip, config) for clip in clips}
     folder = trained.run / "eval" / trained.checkpoint.name
     jobs = _jobs(trained, clips, folder / "clips", dataset / "cache" / "base-predictions")
     generate(trained, jobs, truths, report)
@@ -186,10 +184,6 @@ def choose_clips(clips: Sequence[Clip], limit: int) -> list[Clip]:
     return [clips[i] for i in order]
 
 
-def _name(clip: Clip) -> str:
-    return Path(clip.file_name).stem
-
-
 def _row(trained: Trained) -> str:
     return f"{trained.config.adapter.kind}, step {trained.step}"
 
@@ -202,8 +196,8 @@ def _jobs(trained: Trained, clips: Sequence[Clip], adapted: Path, shared: Path) 
     for clip in clips:
         content = {"text": clip.text, "content": clip.content}
         key = hashlib.sha256(json.dumps(alone | content, sort_keys=True).encode()).hexdigest()[:12]
-        jobs.append(Job(BASE_ROW, _name(clip), clip.text, shared / f"{_name(clip)}-{key}", alone | content))
-        jobs.append(Job(_row(trained), _name(clip), clip.text, adapted / _name(clip), with_adapter | content))
+        jobs.append(Job(BASE_ROW, clip.id, clip.text, shared / f"{clip.id}-{key}", alone | content))
+        jobs.append(Job(_row(trained), clip.id, clip.text, adapted / clip.id, with_adapter | content))
     return jobs
 
 
@@ -268,8 +262,8 @@ def _show(
         Group(
             clip.text,
             [
-                Row("truth", truths[_name(clip)], given),
-                *(Row(row, videos[_name(clip)], 0 if row == BASE_ROW else given) for row, videos in rows.items()),
+                Row("truth", truths[clip.id], given),
+                *(Row(row, videos[clip.id], 0 if row == BASE_ROW else given) for row, videos in rows.items()),
             ],
         )
         for clip in clips[:SHOWN]
@@ -277,7 +271,7 @@ def _show(
     write_png(folder / "contact_sheet.png", contact_sheet(groups, "held-out clips"))
     with atomic_folder(folder / "comparisons") as temporary:
         for number, clip in enumerate(clips[:COMPARED], 1):
-            truth, prediction = truths[_name(clip)], rows[method][_name(clip)]
+            truth, prediction = truths[clip.id], rows[method][clip.id]
             panels = [
                 Row("given frames", truth[:given], given),
                 Row("prediction", prediction, given),

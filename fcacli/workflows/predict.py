@@ -16,7 +16,7 @@ from fcacli.errors import FcaError, Misuse
 from fcacli.events import Event, Message, Progress, Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.video import enlarge, view_factor, write_gif, write_mp4, write_png, write_pngs
-from fcacli.workflows.trained import Offload, Trained, find_trained, offload_base
+from fcacli.workflows.trained import Offload, Trained, check_offload, find_trained, load_offloaded
 from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def predict(
     if num < 1:
         raise Misuse(f"--num must be at least 1, got {num}")
     trained = find_trained(workspace, run, checkpoint, device, report)
+    check_offload(offload, trained.base.device)
     clip, defaults = trained.config.clip, trained.config.sample
     sampling = SampleConfig(
         steps=defaults.steps if steps is None else steps,
@@ -86,8 +87,7 @@ def predict(
     folder = _choose_folder(workspace, text, out, made_by)
     report(Message(trained.describe()))
     seeds = [seed + n for n in range(num)]
-    offload_base(trained.base, offload, report)
-    adapter = trained.load()
+    adapter = trained.load() if offload == "none" else load_offloaded(trained, offload)
     videos = _sample(trained.base, adapter, init_frames, text, clip, sampling, seeds, keep_generated_init, report)
     files = _write(folder, videos, seeds, text, clip, made_by, keep_generated_init)
     return PredictResult(folder, files, trained.run, trained.step, seeds)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fcacli.config import TrainConfig
 from fcacli.errors import FcaError, Misuse
-from fcacli.events import Message, Report
+from fcacli.events import Report
 from fcacli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -120,25 +120,32 @@ def choose_device(name: str | None) -> "torch.device":
     return device
 
 
-def offload_base(base: "CogVideoX", offload: Offload, report: Report) -> None:
-    """Keep the parts in main memory and bring them to the device in turn, by diffusers' own hooks.
-
-    Call it before an adapter is attached; the adapter itself stays on the device.
-
-    Raises:
-        Misuse: the device is the CPU.
+def check_offload(offload: Offload, device: "torch.device") -> None:
     """
-    if offload == "none":
-        return
-    if base.device.type == "cpu":
+    Raises:
+        Misuse: parts cannot be moved between main memory and the CPU.
+    """
+    if offload != "none" and device.type == "cpu":
         raise Misuse(
-            f"--offload {offload} moves parts between main memory and a CUDA device; this is the CPU", "--offload none"
+            f"--offload {offload} moves parts of the base to a CUDA device and back; this is the CPU", "--offload none"
         )
+
+
+def load_offloaded(trained: Trained, offload: Offload) -> "Adapter":
+    """Put the adapter onto a base whose parts wait in main memory and visit the device in turn, by diffusers' own hooks.
+
+    The adapter itself stays on the device ("model": it travels with the transformer).
+    """
+    from accelerate.hooks import remove_hook_from_submodules
+
+    base = trained.base
     device, base.device = base.device, type(base.device)("cpu")
-    pipeline = base.pipeline()  # loads every part, into main memory
+    pipeline, adapter = base.pipeline(), trained.load()  # every part is loaded into main memory
     base.device = device
     if offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
-    else:
+    elif offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
-    report(Message(f"offload {offload}: the base waits in main memory", "detail"))
+        for _, module in adapter.named_modules():
+            remove_hook_from_submodules(module)
+    return adapter.to(device)

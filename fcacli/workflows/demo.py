@@ -1,0 +1,201 @@
+"""`fca demo`: the whole loop in miniature. Draw a dataset, prepare it, train on it, predict held-out clips, score them.
+
+    FOLDER/raw/                       the drawn dataset, in Something-Something's layout
+          /data/ runs/ predictions/   a workspace like any other
+          /frames/                    first frames of a held-out clip, to play with
+          /demo.mp4 demo.gif          given | prediction | truth of held-out clips
+          /contact_sheet.png          the same and the baselines, frame by frame
+          /two_captions.png .gif      the same first frames under two captions
+          /table.txt
+
+Whatever is there from an earlier, interrupted call is used.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fcacli.config import ClipConfig
+from fcacli.data.dataset import sample_frames
+from fcacli.data.manifest import read_split
+from fcacli.data.resize import resize
+from fcacli.errors import FcaError, Misuse
+from fcacli.events import Message, Report, silent
+from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side, stack
+from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
+from fcacli.workflows.evaluate import EvaluateResult, choose_clips, evaluate_run
+from fcacli.workflows.predict import predict
+from fcacli.workflows.prepare import prepare
+from fcacli.workflows.toy import write_toy
+from fcacli.workspace import Workspace, read_json, write_json
+
+if TYPE_CHECKING:
+    from fcacli.mini.scene import Action, Scene
+
+CLIPS, STEPS = 600, 300
+"""Chosen so that everything ends within 10 minutes on two cores."""
+SCORED, SHOWN = 32, 4
+"""Held-out clips that are scored, and that are in demo.mp4."""
+NAME = "demo"
+"""Of the dataset and the run."""
+PICTURE = 96
+"""Side of the drawn videos, pixels."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo left to look at."""
+
+    folder: Path
+    files: list[Path]
+    """Videos first."""
+    table: str
+    next: str
+    """A command to go on with."""
+
+
+def demo(
+    folder: Path = Path("fca-demo"),
+    *,
+    seed: int = 0,
+    clips: int | None = None,
+    steps: int | None = None,
+    report: Report = silent,
+) -> DemoResult:
+    """Run the whole loop on the bundled miniature, on the CPU.
+
+    Args:
+        clips: of the drawn dataset.
+        steps: of training.
+
+    Raises:
+        FcaError: the folder holds something else, or a demo with other settings.
+    """
+    settings = {"seed": seed, "clips": CLIPS if clips is None else clips, "steps": STEPS if steps is None else steps}
+    _claim(folder, settings)
+    workspace = Workspace(folder)
+    _dataset(workspace, settings["clips"], seed, report)
+    _train(workspace, settings["steps"], seed, report)
+    scores = evaluate_run(workspace, run=NAME, limit=SCORED, device="cpu", report=report)
+    files = [*_held_out(workspace, scores), *_two_captions(workspace, report)]
+    (folder / "table.txt").write_text(scores.table + "\n", encoding="utf-8")
+    hint = f'cd {folder} && fca predict frames "pushing red cup left"'
+    return DemoResult(folder, [*files, folder / "table.txt"], scores.table, hint)
+
+
+def _claim(folder: Path, settings: dict[str, int]) -> None:
+    """Note the settings in the folder, or say what else it holds."""
+    note = folder / "demo.json"
+    if note.is_file():
+        if (found := read_json(note)) != settings:
+            raise Misuse(
+                f"{folder} holds a demo with other settings: {json.dumps(found)}", "another folder, or remove this one"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FcaError(f"{folder} exists and holds something else", "fca demo ANOTHER-FOLDER")
+    else:
+        write_json(note, settings)
+
+
+def _dataset(workspace: Workspace, clips: int, seed: int, report: Report) -> None:
+    raw = workspace.root / "raw"
+    if not (raw / "truth.jsonl").is_file():
+        write_toy(raw, clips=clips, seed=seed, size=PICTURE, report=report)
+    if not (workspace.data / NAME / "dataset.json").is_file():
+        prepare("ssv2", raw, workspace, name=NAME, report=report)
+
+
+def _train(workspace: Workspace, steps: int, seed: int, report: Report) -> None:
+    from fcacli.training.checkpoint import is_finished
+    from fcacli.workflows.train import TrainOptions, train
+
+    run = workspace.runs / NAME
+    if (run / "config.json").is_file() and is_finished(run):
+        report(Message(f"run {NAME} is trained already"))
+        return
+    options = TrainOptions(base="mini", data=NAME, steps=steps, seed=seed, validate_every=0, validate_clips=2)
+    train(workspace, options, gpus=0, run=NAME, report=report)
+
+
+def _held_out(workspace: Workspace, scores: EvaluateResult) -> list[Path]:
+    """demo.mp4, demo.gif and contact_sheet.png from the clips that were scored."""
+    assert scores.folder is not None
+    config = _clip_config(workspace)
+    clips = choose_clips(read_split(workspace.data / NAME, "val"), SHOWN)
+    videos = []
+    for clip in clips:
+        truth = sample_frames(workspace.data / NAME, "val", clip, config)
+        prediction = read_pngs(scores.folder / "clips" / clip.id)
+        given = config.init_frames
+        panels = [Row("given frames", truth[:given], given), Row("prediction", prediction, given), Row("truth", truth, given)]
+        videos.append(side_by_side(panels, clip.text))
+    files = _write_videos(workspace.root / "demo", stack(videos), config.fps)
+    shutil.copyfile(scores.folder / "contact_sheet.png", workspace.root / "contact_sheet.png")
+    return [*files, workspace.root / "contact_sheet.png"]
+
+
+def _two_captions(workspace: Workspace, report: Report) -> list[Path]:
+    """The same first frames of a held-out clip under its own caption and under another: what follows must differ."""
+    from fcacli.mini.scene import parse_caption, scene_from_json
+    from fcacli.mini.world import render, simulate
+
+    config = _clip_config(workspace)
+    truth_rows = {row["id"]: row for row in map(json.loads, (workspace.root / "raw" / "truth.jsonl").open(encoding="utf-8"))}
+    for clip in choose_clips(read_split(workspace.data / NAME, "val"), SCORED):
+        scene, action = scene_from_json(truth_rows[clip.id]["scene"]), parse_caption(clip.text)
+        if (other := other_action(scene, action)) is not None:
+            break
+    else:
+        return []
+    frames = sample_frames(workspace.data / NAME, "val", clip, config)[: config.init_frames]
+    write_pngs(workspace.root / "frames", frames)
+    groups, panels = [], [Row("given frames", frames, config.init_frames)]
+    for wanted in (action, other):
+        result = predict(workspace, workspace.root / "frames", wanted.caption, run=NAME, device="cpu", report=report)
+        video = read_pngs(result.folder / "frames")
+        truth = resize(render(scene, simulate(scene, wanted, config.frames), PICTURE), config.width, config.height)
+        rows = [Row("prediction", video, config.init_frames), Row("truth", truth, config.init_frames)]
+        groups.append(Group(wanted.caption, rows))
+        panels.append(Row(wanted.caption, video, config.init_frames))
+    sheet = workspace.root / "two_captions.png"
+    write_png(sheet, contact_sheet(groups, "the same first frames, two captions"))
+    return [*_write_videos(workspace.root / "two_captions", side_by_side(panels), config.fps), sheet]
+
+
+def other_action(scene: "Scene", action: "Action") -> "Action | None":
+    """A push or pull of the same thing the opposite way that has room in the scene; None where there is none."""
+    from fcacli.mini.scene import SIDE, actions
+    from fcacli.mini.world import simulate
+
+    opposite = {"left": "right", "right": "left"}.get(action.direction)
+    target = scene.find(action.colour, action.kind)
+    thing, others = scene.things[target], [thing for i, thing in enumerate(scene.things) if i != target]
+    for candidate in actions("adapt"):
+        same = (candidate.verb, candidate.colour, candidate.kind) == (action.verb, action.colour, action.kind)
+        if not same or candidate.direction != opposite or candidate.amount not in ("", "far"):
+            continue
+        paths = simulate(scene, candidate, 16)
+        places, margin = paths.things[:, target, :2], thing.size / 2 + 2  # (T, 2)
+        inside = (places > margin).all() and (places < SIDE - margin).all()
+        hand_seen = (paths.hand[:, :2] > 2).all() and (paths.hand[:, :2] < SIDE - 2).all()
+        clear = all(np.hypot(*(places - [o.x, o.y]).T).min() > (thing.size + o.size) / 2 + 1 for o in others)
+        if inside and hand_seen and clear:
+            return candidate
+    return None
+
+
+def _clip_config(workspace: Workspace) -> ClipConfig:
+    from fcacli.training.checkpoint import read_config
+
+    return read_config(workspace.runs / NAME).clip
+
+
+def _write_videos(stem: Path, video: np.ndarray, fps: float) -> list[Path]:
+    mp4, gif = stem.with_suffix(".mp4"), stem.with_suffix(".gif")
+    write_mp4(mp4, video, fps)
+    write_gif(gif, video, fps)
+    return [mp4, gif]
