@@ -1,0 +1,105 @@
+import pytest
+from fixtures_path import fixture
+
+from fcacli.data.readers import read
+from fcacli.errors import FcaError
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def records(root):
+    notes = []
+    return [(r.id, r.text, r.split) for r in read("folder", root, notes.append)], notes
+
+
+def test_metadata_jsonl(tmp_path):
+    touch(tmp_path, "videos/a.mp4", "videos/b.webm")
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "videos/b.webm", "text": "lifting cup"}\n\n{"video": "videos/a.mp4", "prompt": "dropping box"}'
+    )
+    assert records(tmp_path) == ([("videos/b", "lifting cup", "train"), ("videos/a", "dropping box", "train")], [])
+
+
+def test_metadata_csv_with_literal_quotes_and_commas(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "metadata.csv").write_text('\ufeffvideo,caption\r\na.mp4,"""lifting, cup"""\r\n"b.mp4",say "hi" twice')
+    assert records(tmp_path)[0] == [("a", "lifting, cup", "train"), ("b", 'say "hi" twice', "train")]
+
+
+@pytest.mark.parametrize("names", [("videos.txt", "prompts.txt"), ("video.txt", "captions.txt")])
+def test_two_lists_line_by_line(tmp_path, names):
+    touch(tmp_path, "v/a.mp4", "v/b.mp4")
+    (tmp_path / names[0]).write_text("v/a.mp4\r\nv/b.mp4")  # the last line lacks a newline
+    (tmp_path / names[1]).write_text('"lifting cup"\ndropping\u2028box\n\n')
+    assert records(tmp_path)[0] == [("v/a", "lifting cup", "train"), ("v/b", "dropping\u2028box", "train")]
+
+
+def test_a_text_beside_each_video(tmp_path):
+    touch(tmp_path, "b.mp4", "sub/a.webm", "bare.mov", "._b.mp4", ".git/x.mp4")
+    (tmp_path / "b.txt").write_text(" lifting\n cup\n")
+    (tmp_path / "sub" / "a.txt").write_text("dropping box")
+    assert records(tmp_path) == (
+        [("b", "lifting cup", "train"), ("sub/a", "dropping box", "train")],
+        ["1 of 3 videos have no caption"],
+    )
+
+
+def test_folders_named_as_splits_are_splits(tmp_path):
+    for split in ("train", "validation", "test"):
+        touch(tmp_path, f"{split}/videos/a.mp4")
+        (tmp_path / split / "metadata.jsonl").write_text('{"file_name": "videos/a.mp4", "text": "lifting cup"}')
+    assert [split for *_, split in records(tmp_path)[0]] == ["test", "train", "val"]
+    pairs = tmp_path / "train" / "pairs"
+    touch(pairs, "val/a.mp4")
+    (pairs / "val" / "a.txt").write_text("x")
+    assert records(pairs)[0] == [("val/a", "x", "val")]
+
+
+def test_listed_videos_that_are_not_there_are_counted(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "videos.txt").write_text("a.mp4\nb.mp4\n")
+    (tmp_path / "prompts.txt").write_text("x\ny\n")
+    found, notes = records(tmp_path)
+    assert len(found) == 1 and notes == [f"1 of 2 listed videos are not there, e.g. {tmp_path / 'b.mp4'}"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"readme.md": ""}, "no videos below"),
+        ({"a.mp4": ""}, "no video below .* has a caption"),
+        ({"a.mp4": "", "metadata.jsonl": "{"}, "metadata.jsonl line 1 is not valid JSON"),
+        ({"a.mp4": "", "metadata.jsonl": "[]"}, "line 1 should be an object, found list"),
+        ({"a.mp4": "", "metadata.jsonl": '{"file_name": "a.mp4", "text": 3}'}, "text should be text, found int"),
+        ({"a.mp4": "", "metadata.jsonl": '{"path": "a.mp4", "text": "x"}'}, "no column file_name or video; it has path, text"),
+        ({"a.mp4": "", "metadata.csv": "video,label\na.mp4,x"}, "no column caption or text or prompt; it has video, label"),
+        ({"a.mp4": "", "metadata.csv": "video,text\na.mp4,lifting, cup"}, "line 2 has more values than columns"),
+        ({"a.mp4": "", "metadata.csv": 'video,text\na.mp4,"x'}, "not valid CSV"),
+        ({"a.mp4": "", "metadata.csv": ""}, "it has none"),
+        ({"metadata.csv": "video,text\na.mp4,x"}, "none of the 1 videos listed"),
+        ({"metadata.csv": "video,text\n"}, "name no videos"),
+        ({"videos.txt": "a.mp4\nb.mp4", "prompts.txt": "x"}, "has 2 lines and prompts.txt 1"),
+        ({"a.mp4": "", "metadata.parquet": "PAR1"}, "metadata.parquet, which is not read"),
+    ],
+)
+def test_each_broken_folder_is_one_clear_error(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(FcaError, match=message):
+        records(tmp_path)
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FcaError, match=r"cannot read .*a\.txt"):
+        records(tmp_path)
+
+
+def test_real_folder():
+    found, _ = records(fixture("video_folder/finetrainers"))
+    assert found == [("videos/hiker", "A hiker standing at the top of a mountain, triumphantly, high quality", "train")]
