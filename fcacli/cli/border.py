@@ -1,6 +1,7 @@
 """The border between the commands and the shell: what an exception looks like, and which exit status it gives."""
 
 import functools
+import logging
 import os
 import sys
 import warnings
@@ -81,6 +82,8 @@ def quiet_libraries() -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore")
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 QUIET = {
@@ -92,4 +95,6 @@ QUIET = {
     "PYTHONWARNINGS": "ignore",
     "OPENCV_LOG_LEVEL": "ERROR",
 }
-"""What is read by the installed versions of the libraries."""
+"""Variables that the libraries read when they are imported."""
+NOISY = ("accelerate", "bitsandbytes", "huggingface_hub", "peft", "torch")
+"""Loggers whose warnings are about the installation, not about what the user asked for."""

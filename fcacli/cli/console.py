@@ -69,8 +69,11 @@ def to_json(value: Any) -> Any:
 
 
 def print_error(error: FcaError) -> None:
-    """One clear block on stderr: what went wrong and why, and what to try."""
-    _say("error: ", error.message, "bold red")
+    """One clear block on stderr: what went wrong and why, and what to try; a signal is no error."""
+    if error.code > 128:
+        _say("", error.message, "bold")
+    else:
+        _say("error: ", error.message, "bold red")
     if error.hint:
         _say("  try: ", error.hint, "bold")
 

@@ -1,7 +1,7 @@
 """`fca train`: a prepared dataset -> an adapter below runs/; run again, it continues."""
 
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,7 +9,11 @@ from fcacli.cli import console, options
 from fcacli.cli.border import command
 from fcacli.cli.options import by_base
 from fcacli.errors import Misuse
+from fcacli.events import Message
 from fcacli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fcacli.workflows.train import TrainResult
 
 ADAPTER = "Adapter"
 OPTIMIZATION = "Optimization"
@@ -191,10 +195,19 @@ def train(
             max_seconds=seconds,
             report=report,
         )
+        report(Message(_summary(result)))
     if json:
         console.print_json(result)
     else:
         console.print_text(options.shown(result.run))
+
+
+def _summary(result: "TrainResult") -> str:
+    """Where the run stands, and what to do next."""
+    losses = {"loss": result.train_loss, "held-out loss": result.held_out_loss}
+    shown = [f"{name} {value:.4f}" for name, value in losses.items() if value is not None]
+    done = "finished" if result.finished else "unfinished, `fca train` continues"
+    return "; ".join([f"step {result.step} of {result.steps} ({done})", *shown, 'next: fca predict FRAMES "TEXT", fca eval'])
 
 
 def _field(text: str) -> tuple[str, int | float | str]:

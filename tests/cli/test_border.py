@@ -55,6 +55,12 @@ def test_ctrl_c_is_one_line_and_130():
     assert outcome.stderr == "interrupted; run the same command to continue\n"
 
 
+def test_a_saved_run_that_was_stopped_is_no_error():
+    outcome = run(FcaError("stopped by SIGTERM at step 5 of 10, saved", "fca train", code=143))
+    assert outcome.exit_code == 143
+    assert outcome.stderr == "stopped by SIGTERM at step 5 of 10, saved\n  try: fca train\n"
+
+
 def test_the_unexpected_is_named_in_one_line_with_a_way_to_the_traceback():
     outcome = run(ZeroDivisionError("division by zero\nsecond line"))
     assert outcome.exit_code == 1
