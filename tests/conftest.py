@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,9 @@ def write_tiny_base(folder: Path, **transformer: object) -> Path:
 def tiny_base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`write_tiny_base` once per session; read it, do not write into it."""
     return write_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def write_base() -> Callable[..., Path]:
+    """`write_tiny_base(folder, **transformer)`, for bases of other kinds."""
+    return write_tiny_base

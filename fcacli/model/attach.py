@@ -106,7 +106,9 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig) -> Adapter:
     if not isinstance(config, FCAConfig):
         return LoRAAdapter(config, base, clip)
     blocks = getattr(transformer, seam.BLOCKS)
-    adapter = FCAAdapter(config, Geometry.of(base, clip), clip, blocks).to(base.device)
+    adapter = FCAAdapter(config, Geometry.of(base, clip), clip, blocks)
+    if base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
+        adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))
     adapted = nn.ModuleList(FCABlock(block, layer, index) for index, (block, layer) in pairs)
     setattr(transformer, seam.BLOCKS, adapted.train(transformer.training))

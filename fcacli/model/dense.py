@@ -45,10 +45,13 @@ def copy_linear(linear: nn.Module, rows: int | None = None) -> nn.Linear:
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """A trainable float32 copy of a small frozen module (a norm), its linear layers dequantised."""
-    linears = {name: child for name, child in module.named_children() if isinstance(child, nn.Linear)}
-    memo: dict[int, Any] = {id(child): None for child in linears.values()}
-    new = copy.deepcopy(module, memo)
-    for name, child in linears.items():
-        setattr(new, name, copy_linear(child))
-    return new.float().requires_grad_(True).train()
+    """A trainable float32 copy of a frozen norm, or of an adaptive norm with its linear layer, dequantised."""
+    linears = [child for child in module.modules() if isinstance(child, nn.Linear)]
+    others = {id(p): p for p in module.parameters()}
+    for linear in linears:
+        for parameter in linear.parameters():
+            others.pop(id(parameter), None)
+    # deepcopy takes what it finds in its memo for the copy of that object
+    memo: dict[int, Any] = {id(linear): copy_linear(linear) for linear in linears}
+    memo |= {key: nn.Parameter(parameter.detach().float().clone()) for key, parameter in others.items()}
+    return copy.deepcopy(module, memo).train()

@@ -48,16 +48,21 @@ class Geometry:
     head_dim: int
     frames: int
     """F, of one clip."""
+    tokens: int
+    """N, video tokens per latent frame."""
     text_dim: int
     image_dim: int
 
     @classmethod
     def of(cls, base: CogVideoX, clip: ClipConfig) -> Geometry:
+        frames, _, height, width = base.latent_shape(clip)
+        patch = base.config("transformer")["patch_size"]
         return cls(
             layers=base.layers,
             d=base.d,
             head_dim=base.head_dim,
-            frames=patched_frames(base.latent_shape(clip)[0], base.temporal_patch),
+            frames=patched_frames(frames, base.temporal_patch),
+            tokens=(height // patch) * (width // patch),
             text_dim=base.config("transformer")["text_embed_dim"],
             image_dim=base.config("image_encoder")["hidden_size"],
         )
@@ -73,7 +78,8 @@ class FCALayer(nn.Module):
     def __init__(self, config: FCAConfig, geometry: Geometry, frozen: AttentionParts):
         super().__init__()
         width, d = config.width, geometry.d
-        self.heads, self.mask, self.frames = width // geometry.head_dim, config.mask, geometry.frames
+        self.heads, self.mask = width // geometry.head_dim, config.mask
+        self.frames, self.tokens = geometry.frames, geometry.tokens
         self.norm = copy_module(frozen.norm) if config.modulation == "own" else None  # adaLN's alpha, beta, gamma
         if config.projections == "copy":
             self.to_q, self.to_k, self.to_v = (copy_linear(p, width) for p in (frozen.to_q, frozen.to_k, frozen.to_v))
@@ -122,8 +128,10 @@ class FCALayer(nn.Module):
             rotary: of the video tokens, each (F*N, c), or None.
             keys: of this layer, from `condition`.
         """
-        if video.shape[1] % self.frames or keys.key_frames.shape[2] != self.frames:
-            raise FcaError(f"the adapter is made for {self.frames} latent frames; {video.shape[1]} video tokens do not fit")
+        if video.shape[1] != self.frames * self.tokens:
+            raise FcaError(
+                f"the adapter is made for {self.frames} latent frames of {self.tokens} tokens; got {video.shape[1]} tokens"
+            )
         text_length = text.shape[1]
         with arithmetic_of(video):
             if self.norm is not None:
