@@ -67,11 +67,8 @@ def write_gif(path: Path, frames: np.ndarray, fps: float, hold: float = 1.0) -> 
     from PIL import Image
 
     _check(frames)
-    mosaic = Image.fromarray(np.ascontiguousarray(frames.reshape(-1, *frames.shape[2:])))
-    indexed = mosaic.quantize(colors=256, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
-    palette = indexed.getpalette()
-    assert palette is not None
-    pictures = [Image.fromarray(np.ascontiguousarray(pixels)) for pixels in np.asarray(indexed).reshape(frames.shape[:3])]
+    indices, palette = _indexed(frames)
+    pictures = [Image.fromarray(pixels) for pixels in indices]
     for picture in pictures:
         picture.putpalette(palette)
     ticks = [round(t * 100 / fps) for t in range(len(frames) + 1)]  # hundredths of a second, GIF's unit
@@ -81,6 +78,23 @@ def write_gif(path: Path, frames: np.ndarray, fps: float, hold: float = 1.0) -> 
         pictures[0].save(
             temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
         )
+
+
+def _indexed(frames: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Frames (T, H, W, 3) as palette indices uint8 (T, H, W) and 256 colours, by median cut over the colours that occur."""
+    from PIL import Image
+
+    red, green, blue = (frames[..., channel].astype(np.uint32) for channel in range(3))
+    packed = red << 16 | green << 8 | blue
+    occurs = np.zeros(1 << 24, bool)
+    occurs[packed] = True
+    colours = np.flatnonzero(occurs)  # (U,)
+    strip = Image.fromarray(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)[None])
+    few = strip.resize((min(strip.width, 1 << 15), 1), Image.Resampling.NEAREST)
+    chosen = few.quantize(colors=256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    nearest = np.zeros(1 << 24, np.uint8)
+    nearest[colours] = np.asarray(strip.quantize(palette=chosen, dither=Image.Dither.NONE))[0]
+    return nearest[packed], chosen.getpalette() or []
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
