@@ -11,9 +11,7 @@ from fcacli.cli.border import command
 
 @command
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder to work in.", show_default=True)] = Path(
-        "fca-demo"
-    ),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to work in.", show_default=True)] = Path("fca-demo"),
     seed: options.Seed = 0,
     clips: Annotated[
         int | None,
@@ -34,3 +32,9 @@ def demo(
         result = run_demo(folder, seed=seed, clips=clips, steps=steps, report=report)
     if json:
         console.print_json(result)
+        return
+    console.print_text(result.table)
+    console.print_text("\nlook at:")
+    for file in result.files:
+        console.print_text(f"  {options.shown(file)}")
+    console.print_text(f"go on with:\n  {result.next}")
