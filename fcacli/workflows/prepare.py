@@ -1,6 +1,8 @@
 """`fca prepare`: raw videos and labels -> data/<name>/, one form for every dataset; again, and it does what is missing."""
 
+import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -20,6 +22,10 @@ MIN_FRAMES = 16
 """The published protocol's clip length; shorter videos are left out."""
 HELD_OUT = 0.1
 """Share of the train clips that becomes val where the raw data has none."""
+SMALL = 200
+"""Clips below which the share is counted out instead of left to each clip's hash."""
+STALE = 3600.0
+"""Seconds after which a temporary file belongs to a run that was killed."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +153,20 @@ def _convert_missing(jobs: list[Job], outcomes: dict[str, Outcome], journal: Jou
     """Convert the jobs without outcome, noting each in `outcomes` and the journal as soon as it is done."""
     missing = [job for job in jobs if job.name not in outcomes]
     report(Progress("preparing clips", len(outcomes), len(jobs)))
+    if missing:
+        _remove_stale(missing[0].dataset)
     for job, outcome in convert_all(missing, workers):
         outcomes[job.name] = outcome
         if job.key:
             journal.add(job.key, outcome)
         report(Progress("preparing clips", len(outcomes), len(jobs)))
+
+
+def _remove_stale(dataset: Path) -> None:
+    for path in dataset.glob("*/videos/.*.tmp.mp4"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
 
 
 def _assign_splits(
@@ -182,11 +197,12 @@ def _assign_splits(
 def held_out_contents(contents: list[str]) -> set[str]:
     """Which contents (SHA-256, hex) are val: about a tenth, at least one, decided by the content alone.
 
-    Equal clips stay together, and a clip does not change sides when others are added, but in the smallest datasets.
+    Equal clips stay together, and in all but small datasets a clip does not change sides when others are added.
     """
     distinct = sorted(set(contents))
-    chosen = {content for content in distinct if int(content[:8], 16) < HELD_OUT * 2**32}
-    return chosen if 0 < len(chosen) < len(distinct) else set(distinct[:1]) if len(distinct) > 1 else set()
+    if len(distinct) < SMALL:
+        return set(distinct[: max(1, round(HELD_OUT * len(distinct)))]) if len(distinct) > 1 else set()
+    return {content for content in distinct if int(content[:8], 16) < HELD_OUT * 2**32}
 
 
 def _write(dataset: Path, reader: str, raw: Path, clips: dict[Split, list[Clip]], skipped: list[Skipped]) -> None:
