@@ -55,7 +55,7 @@ def test_too_short_clips_are_left_out_and_counted(tmp_path):
     clips, said = prepared(tmp_path, [12, 16, 20]), []
     assert usable_clips(tmp_path, "val", 16, said.append) == clips[1:]
     assert said[0].text == "1 of 3 val clips have fewer than 16 frames and are left out"
-    with pytest.raises(FcaError, match="no val clip of .* has the 30 frames needed, the longest has 20") as error:
+    with pytest.raises(FcaError, match=r"no val clip of .* has the 30 frames needed, the longest has 20") as error:
         usable_clips(tmp_path, "val", 30)
     assert error.value.hint == "--frames 20 or fewer"
     with pytest.raises(FcaError, match="holds no train clips"):
