@@ -5,7 +5,7 @@ they agree bit by bit. Latents are (B, F, C, h, w); here B is 1, or 2 for the nu
 """
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,18 +16,25 @@ from fcacli.model.conditioning import Given
 
 if TYPE_CHECKING:
     from fcacli.model.bases.cogvideox import CogVideoX
-    from fcacli.model.fca import FCAAdapter
-    from fcacli.model.lora import LoRAAdapter
-    from fcacli.model.text_only import TextOnly
-
-    Adapter = FCAAdapter | LoRAAdapter | TextOnly
 
 PHASE = "denoise"
 
 
+class Adapter(Protocol):
+    """All that sampling asks of FCA, LoRA and the base alone."""
+
+    def condition(self, base: Any, given: Given) -> Any:
+        """What does not change from step to step."""
+        ...
+
+    def denoise(self, base: Any, x_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor, conditioning: Any) -> torch.Tensor:
+        """x_t (B, F, C, h, w), t (B,), text (B, L, d_text) -> the model's output, shaped like x_t."""
+        ...
+
+
 def predict_clip(
     base: "CogVideoX",
-    adapter: "Adapter",
+    adapter: Adapter,
     init_frames: np.ndarray,
     text: str,
     clip: ClipConfig,
@@ -63,7 +70,7 @@ def encode_given(base: "CogVideoX", init_frames: np.ndarray, text: str) -> tuple
 @torch.no_grad()
 def sample(
     base: "CogVideoX",
-    adapter: "Adapter",
+    adapter: Adapter,
     given: Given,
     null_given: Given,
     shape: tuple[int, ...],

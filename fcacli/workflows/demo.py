@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fcacli.config import ClipConfig
+from fcacli.config import ClipConfig, TrainConfig
 from fcacli.data.dataset import sample_frames
 from fcacli.data.manifest import read_split
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError, Misuse
-from fcacli.events import Message, Report, silent
+from fcacli.events import Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side, stack
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.evaluate import EvaluateResult, choose_clips, evaluate_run
@@ -41,7 +41,7 @@ CLIPS, STEPS = 600, 300
 SCORED, SHOWN = 32, 4
 """Held-out clips that are scored, and that are in demo.mp4."""
 NAME = "demo"
-"""Of the dataset and the run."""
+"""Of the dataset."""
 PICTURE = 96
 """Side of the drawn videos, pixels."""
 
@@ -79,9 +79,9 @@ def demo(
     _claim(folder, settings)
     workspace = Workspace(folder)
     _dataset(workspace, settings["clips"], seed, report)
-    _train(workspace, settings["steps"], seed, report)
-    scores = evaluate_run(workspace, run=NAME, limit=SCORED, device="cpu", report=report)
-    files = [*_held_out(workspace, scores), *_two_captions(workspace, report)]
+    config = _train(workspace, settings["steps"], seed, report).clip
+    scores = evaluate_run(workspace, limit=SCORED, device="cpu", report=report)
+    files = [*_held_out(workspace, config, scores), *_two_captions(workspace, config, report)]
     (folder / "table.txt").write_text(scores.table + "\n", encoding="utf-8")
     hint = f'cd {folder} && fca predict frames "pushing red cup left"'
     return DemoResult(folder, [*files, folder / "table.txt"], scores.table, hint)
@@ -109,22 +109,18 @@ def _dataset(workspace: Workspace, clips: int, seed: int, report: Report) -> Non
         prepare("ssv2", raw, workspace, name=NAME, report=report)
 
 
-def _train(workspace: Workspace, steps: int, seed: int, report: Report) -> None:
-    from fcacli.training.checkpoint import is_finished
+def _train(workspace: Workspace, steps: int, seed: int, report: Report) -> TrainConfig:
+    """Train, go on training, or see that it is done; the configuration of the run."""
+    from fcacli.training.checkpoint import read_config
     from fcacli.workflows.train import TrainOptions, train
 
-    run = workspace.runs / NAME
-    if (run / "config.json").is_file() and is_finished(run):
-        report(Message(f"run {NAME} is trained already"))
-        return
     options = TrainOptions(base="mini", data=NAME, steps=steps, seed=seed, validate_every=0, validate_clips=2)
-    train(workspace, options, gpus=0, run=NAME, report=report)
+    return read_config(train(workspace, options, gpus=0, report=report).run)
 
 
-def _held_out(workspace: Workspace, scores: EvaluateResult) -> list[Path]:
+def _held_out(workspace: Workspace, config: ClipConfig, scores: EvaluateResult) -> list[Path]:
     """demo.mp4, demo.gif and contact_sheet.png from the clips that were scored."""
     assert scores.folder is not None
-    config = _clip_config(workspace)
     clips = choose_clips(read_split(workspace.data / NAME, "val"), SHOWN)
     videos = []
     for clip in clips:
@@ -138,12 +134,11 @@ def _held_out(workspace: Workspace, scores: EvaluateResult) -> list[Path]:
     return [*files, workspace.root / "contact_sheet.png"]
 
 
-def _two_captions(workspace: Workspace, report: Report) -> list[Path]:
+def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> list[Path]:
     """The same first frames of a held-out clip under its own caption and under another: what follows must differ."""
     from fcacli.mini.scene import parse_caption, scene_from_json
     from fcacli.mini.world import render, simulate
 
-    config = _clip_config(workspace)
     truth_rows = {row["id"]: row for row in map(json.loads, (workspace.root / "raw" / "truth.jsonl").open(encoding="utf-8"))}
     for clip in choose_clips(read_split(workspace.data / NAME, "val"), SCORED):
         scene, action = scene_from_json(truth_rows[clip.id]["scene"]), parse_caption(clip.text)
@@ -155,7 +150,7 @@ def _two_captions(workspace: Workspace, report: Report) -> list[Path]:
     write_pngs(workspace.root / "frames", frames)
     groups, panels = [], [Row("given frames", frames, config.init_frames)]
     for wanted in (action, other):
-        result = predict(workspace, workspace.root / "frames", wanted.caption, run=NAME, device="cpu", report=report)
+        result = predict(workspace, workspace.root / "frames", wanted.caption, device="cpu", report=report)
         video = read_pngs(result.folder / "frames")
         truth = resize(render(scene, simulate(scene, wanted, config.frames), PICTURE), config.width, config.height)
         rows = [Row("prediction", video, config.init_frames), Row("truth", truth, config.init_frames)]
@@ -186,12 +181,6 @@ def other_action(scene: "Scene", action: "Action") -> "Action | None":
         if inside and hand_seen and clear:
             return candidate
     return None
-
-
-def _clip_config(workspace: Workspace) -> ClipConfig:
-    from fcacli.training.checkpoint import read_config
-
-    return read_config(workspace.runs / NAME).clip
 
 
 def _write_videos(stem: Path, video: np.ndarray, fps: float) -> list[Path]:

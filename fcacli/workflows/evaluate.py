@@ -115,7 +115,7 @@ def evaluate_folders(pred: Path, real: Path, *, given: int = 0, report: Report =
     if given < 0:
         raise Misuse(f"--given must be 0 or more, got {given}")
     pairs = pair(pred, real)
-    scores: dict[str, list[Mapping[str, np.ndarray]]] = {"prediction": []} | ({COPY_ROW: []} if given else {})
+    scores: dict[str, list[Mapping[str, np.ndarray]]] = {name: [] for name in ("prediction", COPY_ROW)[: 2 if given else 1]}
     shapes, faults = [], []
     for name, (predicted, true) in track(pairs.items(), report, "score"):
         try:

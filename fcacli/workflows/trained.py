@@ -13,8 +13,8 @@ from fcacli.workspace import Workspace
 if TYPE_CHECKING:
     import torch
 
+    from fcacli.model.attach import Adapter
     from fcacli.model.bases.cogvideox import CogVideoX
-    from fcacli.prediction.sampler import Adapter
 
 Offload = Literal["none", "model", "sequential"]
 
