@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 PAPER, INK, FAINT, LINE, ACCENT = (255, 255, 255), (31, 35, 40), (110, 119, 129), (222, 226, 230), (9, 105, 218)
-CELL_SIDE, PANEL_SIDE = 96, 240
+CELL_SIDE, PANEL_SIDE = 96, 192
 """Pixels that the short side of a contact sheet's frame, and of a panel, comes to at most (about half that at least)."""
 MAX_COLUMNS = 16
 MARGIN, GAP, OUTLINE = 20, 4, 3
@@ -93,19 +93,21 @@ def side_by_side(panels: Sequence[Row], caption: str = "") -> np.ndarray:
     margin, gap = 16, 12
     width = 2 * margin + len(videos) * (cell_w + gap) - gap
     lines = _wrap(caption, _font(17), width - 2 * margin) if caption else []
-    top = margin + 26
+    names = [_wrap(panel.label, _font(17), cell_w - (50 if panel.given else 0)) for panel in panels]
+    top = margin + 4 + 22 * max(map(len, names))
     height = top + cell_h + 20 + 24 * len(lines) + margin
     frames = np.empty((length, height + height % 2, width + width % 2, 3), np.uint8)
     for t in range(length):
         page = Image.new("RGB", (frames.shape[2], frames.shape[1]), PAPER)
         draw = ImageDraw.Draw(page)
-        for column, (panel, video) in enumerate(zip(panels, videos, strict=True)):
+        for column, (panel, video, name) in enumerate(zip(panels, videos, names, strict=True)):
             x, now = margin + column * (cell_w + gap), min(t, len(video) - 1)
             given = now < panel.given
-            draw.text((x, margin), panel.label, INK, _font(17))
+            for number, line in enumerate(name):
+                draw.text((x, top - 26 - 22 * (len(name) - 1 - number)), line, INK, _font(17))
             page.paste(Image.fromarray(video[now]), (x, top))
             if given:
-                draw.text((x + video.shape[2], margin + 2), "given", ACCENT, _font(14), anchor="ra")
+                draw.text((x + video.shape[2], top - 24), "given", ACCENT, _font(14), anchor="ra")
                 _outline(draw, x, top, video.shape[2], video.shape[1])
             _time_line(draw, x, top + cell_h + 6, cell_w, t, length, panel.given)
         for number, line in enumerate(lines):
@@ -114,13 +116,15 @@ def side_by_side(panels: Sequence[Row], caption: str = "") -> np.ndarray:
     return frames
 
 
-def stack(videos: Sequence[np.ndarray]) -> np.ndarray:
-    """Videos (T, H, W, 3) below each other, on one page as wide as the widest; all of one length."""
-    width = max(video.shape[2] for video in videos)
-    padded = [
-        np.pad(video, ((0, 0), (0, 0), (0, width - video.shape[2]), (0, 0)), constant_values=PAPER[0]) for video in videos
-    ]
-    return np.concatenate(padded, axis=1)
+def grid(videos: Sequence[np.ndarray], columns: int = 2) -> np.ndarray:
+    """Videos (T, H, W, 3) of one length on one page, row by row."""
+    height, width = (max(video.shape[axis] for video in videos) for axis in (1, 2))
+    rows = -(-len(videos) // columns)
+    page = np.full((len(videos[0]), rows * height, min(columns, len(videos)) * width, 3), PAPER, np.uint8)
+    for number, video in enumerate(videos):
+        top, left = number // columns * height, number % columns * width
+        page[:, top : top + video.shape[1], left : left + video.shape[2]] = video
+    return page
 
 
 def fit_frames(frames: np.ndarray, side: int) -> np.ndarray:

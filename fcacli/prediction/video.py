@@ -12,6 +12,9 @@ from fcacli.workspace import atomic_file
 VIEW_SIDE = 192
 """Pixels of the short side below which a video is enlarged for viewing."""
 
+EXACT = 16
+"""Colours of a GIF that are kept as they are."""
+
 
 def view_factor(width: int, height: int) -> int:
     """The smallest whole factor that brings the short side to VIEW_SIDE; 1 for anything already that large."""
@@ -81,20 +84,32 @@ def write_gif(path: Path, frames: np.ndarray, fps: float, hold: float = 1.0) -> 
 
 
 def _indexed(frames: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Frames (T, H, W, 3) as palette indices uint8 (T, H, W) and 256 colours, by median cut over the colours that occur."""
+    """Frames (T, H, W, 3) as palette indices uint8 (T, H, W) and at most 256 colours.
+
+    The most frequent colours are kept exactly (paper, ink); the rest is a median cut over all colours that occur.
+    """
     from PIL import Image
 
     red, green, blue = (frames[..., channel].astype(np.uint32) for channel in range(3))
     packed = red << 16 | green << 8 | blue
-    occurs = np.zeros(1 << 24, bool)
-    occurs[packed] = True
-    colours = np.flatnonzero(occurs)  # (U,)
-    strip = Image.fromarray(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)[None])
+    counts = np.bincount(packed.ravel(), minlength=1 << 24)
+    colours = np.flatnonzero(counts)  # (U,)
+    strip = Image.fromarray(_unpacked(colours)[None])
     few = strip.resize((min(strip.width, 1 << 15), 1), Image.Resampling.NEAREST)
-    chosen = few.quantize(colors=256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    cut = few.quantize(colors=256 - EXACT, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE).getpalette()
+    frequent = colours[np.argsort(-counts[colours], kind="stable")[:EXACT]]
+    palette = [*_unpacked(frequent).ravel().tolist(), *(cut or [])]
+    holder = Image.new("P", (1, 1))
+    holder.putpalette(palette)
     nearest = np.zeros(1 << 24, np.uint8)
-    nearest[colours] = np.asarray(strip.quantize(palette=chosen, dither=Image.Dither.NONE))[0]
-    return nearest[packed], chosen.getpalette() or []
+    nearest[colours] = np.asarray(strip.quantize(palette=holder, dither=Image.Dither.NONE))[0]
+    nearest[frequent] = np.arange(len(frequent), dtype=np.uint8)
+    return nearest[packed], palette
+
+
+def _unpacked(colours: np.ndarray) -> np.ndarray:
+    """0xRRGGBB (U,) -> uint8 (U, 3)."""
+    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

@@ -25,7 +25,7 @@ from fcacli.data.manifest import read_split
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Report, silent
-from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side, stack
+from fcacli.prediction.pictures import Group, Row, contact_sheet, grid, side_by_side
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.evaluate import EvaluateResult, choose_clips, evaluate_run
 from fcacli.workflows.predict import predict
@@ -129,7 +129,7 @@ def _held_out(workspace: Workspace, config: ClipConfig, scores: EvaluateResult) 
         given = config.init_frames
         panels = [Row("given frames", truth[:given], given), Row("prediction", prediction, given), Row("truth", truth, given)]
         videos.append(side_by_side(panels, clip.text))
-    files = _write_videos(workspace.root / "demo", stack(videos), config.fps)
+    files = _write_videos(workspace.root / "demo", grid(videos), config.fps)
     shutil.copyfile(scores.folder / "contact_sheet.png", workspace.root / "contact_sheet.png")
     return [*files, workspace.root / "contact_sheet.png"]
 
@@ -142,7 +142,7 @@ def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> l
     truth_rows = {row["id"]: row for row in map(json.loads, (workspace.root / "raw" / "truth.jsonl").open(encoding="utf-8"))}
     for clip in choose_clips(read_split(workspace.data / NAME, "val"), SCORED):
         scene, action = scene_from_json(truth_rows[clip.id]["scene"]), parse_caption(clip.text)
-        if (other := other_action(scene, action)) is not None:
+        if action.amount != "slightly" and (other := other_action(scene, action)) is not None:
             break
     else:
         return []

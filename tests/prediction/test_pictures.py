@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fcacli.prediction.pictures import ACCENT, MAX_COLUMNS, OUTLINE, Group, Row, contact_sheet, fit_frames, side_by_side
+from fcacli.prediction.pictures import ACCENT, MAX_COLUMNS, OUTLINE, Group, Row, contact_sheet, fit_frames, grid, side_by_side
 
 
 def _flat(count: int, side: int = 48) -> np.ndarray:
@@ -56,11 +56,25 @@ def test_side_by_side_plays_all_panels_in_step_and_rests_on_a_short_one() -> Non
     assert video.shape[0] == 16
     assert video.shape[1] % 2 == 0
     assert video.shape[2] % 2 == 0
-    assert _count(video[9], (29, 90, 241)) == 2 * 240 * 240
-    assert _count(video[9], (21, 90, 249)) > 200 * 200
+    assert _count(video[9], (29, 90, 241)) == 2 * 192 * 192
+    assert _count(video[9], (21, 90, 249)) > 180 * 180
     assert _count(video[1], ACCENT) > _count(video[9], ACCENT)
 
 
 @pytest.mark.parametrize(("side", "expected"), [(48, 96), (40, 80), (96, 96), (480, 96)])
 def test_fit_frames_keeps_small_pixels_whole_and_shrinks_large_ones(side: int, expected: int) -> None:
     assert fit_frames(_flat(1, side), 96).shape == (1, expected, expected, 3)
+
+
+def test_long_labels_are_broken_instead_of_running_into_the_next_panel() -> None:
+    short = side_by_side([Row("a", _flat(2)), Row("b", _flat(2))])
+    long = side_by_side([Row("pulling the green ball left to the edge", _flat(2)), Row("b", _flat(2))])
+    assert long.shape[2] == short.shape[2]
+    assert long.shape[1] == short.shape[1] + 22
+
+
+def test_grid_fills_row_by_row() -> None:
+    page = grid([_flat(2, 10), _flat(2, 10) + 1, _flat(2, 10) + 2])
+    assert page.shape == (2, 20, 20, 3)
+    assert (page[:, :10, 10:] == _flat(2, 10) + 1).all()
+    assert (page[:, 10:, 10:] == 255).all()

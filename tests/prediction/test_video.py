@@ -74,3 +74,13 @@ def test_small_videos_are_enlarged_by_whole_factors_for_viewing() -> None:
 def test_wrong_arrays_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected uint8"):
         write_mp4(tmp_path / "a.mp4", np.zeros((2, 8, 8, 3)), 8)
+
+
+def test_frequent_colours_survive_in_a_gif_of_many(tmp_path: Path) -> None:
+    from PIL import Image
+
+    frames = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    frames[:, :20] = 255
+    write_gif(tmp_path / "noise.gif", frames, fps=8)
+    with Image.open(tmp_path / "noise.gif") as gif:
+        assert (np.asarray(gif.convert("RGB"))[:20] == 255).all()
