@@ -165,6 +165,7 @@ def save_part(name: str, model: Any, out: Path) -> None:
         (fresh / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=1) + "\n")
     final.mkdir(exist_ok=True)
     for file in fresh.iterdir():
+        file.chmod(0o644)
         file.replace(final / file.name)
     fresh.rmdir()
 

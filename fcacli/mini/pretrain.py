@@ -7,6 +7,7 @@ Run the stages in this order. Each can be stopped at any time and continues from
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,27 +21,43 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "fca-pretrain", help="checkpoints, latents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="transformer: torch.compile, needs a C++ compiler")
+    parser.add_argument("--processes", type=int, default=1, help="for latents and transformer: share the work")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--until", help="UTC time HH:MM at which the stage ends")
     end.add_argument("--minutes", type=float)
     end.add_argument("--steps", type=int)
     options = parser.parse_args(argv)
     options.work.mkdir(parents=True, exist_ok=True)
-    _run(options)
+    _start(options)
 
 
-def _run(options: argparse.Namespace) -> None:
+def _start(options: argparse.Namespace) -> None:
+    """Write what is missing of the weights folder, then run the stage in one process or several."""
     import torch
 
-    from fcacli.mini import build, train_clip, train_transformer, train_vae
+    from fcacli.mini import build
+
+    build.write_skeleton(options.out, options.seed)
+    until = None if options.steps is not None else _end_time(options)
+    if options.stage == "skeleton":
+        return
+    if options.processes > 1 and options.stage in ("latents", "transformer"):
+        torch.multiprocessing.spawn(_run, (options, until, options.processes), nprocs=options.processes)
+    else:
+        _run(0, options, until, 1)
+
+
+def _run(rank: int, options: argparse.Namespace, until: float | None, world: int) -> None:
+    """One process's part of the stage."""
+    import torch
+
+    from fcacli.mini import train_clip, train_transformer, train_vae
     from fcacli.mini.stage import Stage
 
     torch.set_num_threads(options.threads)
-    build.write_skeleton(options.out, options.seed)
-    if options.stage == "skeleton":
-        return
-    until = None if options.steps is not None else _end_time(options)
+    if world > 1:
+        meeting = (options.work / f"{options.stage}.{os.getppid()}.meet").as_uri()
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     stage = Stage(
         name=options.stage,
         out=options.out,
@@ -48,7 +65,8 @@ def _run(options: argparse.Namespace) -> None:
         seed=options.seed,
         until=until,
         steps=options.steps,
-        compiled=options.compile,
+        rank=rank,
+        world=world,
     )
     {
         "vae": train_vae.train,
@@ -57,6 +75,8 @@ def _run(options: argparse.Namespace) -> None:
         "transformer": train_transformer.train,
         "decoder": train_vae.train_decoder,
     }[options.stage](stage)
+    if world > 1:
+        torch.distributed.destroy_process_group()
 
 
 def _end_time(options: argparse.Namespace) -> float:

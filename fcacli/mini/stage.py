@@ -29,8 +29,9 @@ class Stage:
     seed: int
     until: float | None = None
     steps: int | None = None
-    compiled: bool = False
-    """torch.compile the transformer: 15 % faster steps, needs a C++ compiler and two minutes."""
+    rank: int = 0
+    world: int = 1
+    """Number of processes working on this stage, and which of them this is."""
     step: int = 0
     spent: float = 0.0
     """Seconds used by earlier runs that this one continues."""
@@ -51,9 +52,9 @@ class Stage:
         """Training time so far, earlier runs included."""
         return self.spent + time.time() - self.started
 
-    def rate(self, peak: float, warmup: int, floor: float = 0.01) -> float:
-        """Learning rate now: linear warm-up over `warmup` steps, then cosine down to floor * peak."""
-        fall = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * self.progress))
+    def rate(self, peak: float, warmup: int, floor: float = 0.01, progress: float | None = None) -> float:
+        """Learning rate now (or at `progress`): linear warm-up over `warmup` steps, then cosine down to floor * peak."""
+        fall = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (self.progress if progress is None else progress)))
         return peak * min(1.0, (self.step + 1) / warmup) * fall
 
     def log(self, **row: Any) -> None:
@@ -69,6 +70,8 @@ class Stage:
         """The last checkpoint's state, or None; sets `step` and `spent`."""
         path = self.work / f"{self.name}.pt"
         if not path.is_file():
+            if self.rank:
+                return None
             (self.out / "log" / f"{self.name}.jsonl").unlink(missing_ok=True)
             return None
         saved = torch.load(path, weights_only=True)

@@ -46,7 +46,7 @@ def encode(stage: Stage) -> None:
     folder.mkdir(exist_ok=True)
     jobs = [("held_out", HELD_OUT_SEED, 0, HELD_OUT)]
     jobs += [(f"train_{k:02d}", TRAIN_SEED, k * SHARD, SHARD) for k in range(SHARDS)]
-    for name, seed, first, count in jobs:
+    for name, seed, first, count in jobs[stage.rank :: stage.world]:
         if stage.progress >= 1.0 and stage.steps is None:
             break
         if not (folder / f"{name}.safetensors").is_file():
@@ -94,37 +94,38 @@ class TextToVideo(torch.nn.Module):
 
 
 def train(stage: Stage) -> None:
-    """Train until the stage ends; weights/transformer and weights/text_encoder follow every ten minutes."""
+    """Train until the stage ends; weights/transformer and weights/text_encoder follow every ten minutes.
+
+    With several processes (see pretrain.py) each takes its share of every batch and gradients are averaged: on busy cores
+    one synchronisation a step costs less than one a layer.
+    """
     data = load_latents(stage.work / "latents", "train_*.safetensors")
     held_out = load_latents(stage.work / "latents", "held_out.safetensors")
     scheduler = build_scheduler()
     model = TextToVideo(stage.seed)
     model.transformer.set_attn_processor(PlainAttention())
     average = Average(model, AVERAGE)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decay, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
-    optim = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
+    optim = _optimiser(model)
     saved = stage.resume()
     if saved:
         model.load_state_dict(saved["model"])
         optim.load_state_dict(saved["optim"])
         average.load(saved["average"])
-    fast = torch.compile(model) if stage.compiled else model
-    written, losses = time.time(), []
-    while stage.progress < 1.0:
+    written, losses, progress = time.time(), [], stage.progress
+    while progress < 1.0:
         for group in optim.param_groups:
-            group["lr"] = stage.rate(PEAK_RATE, WARMUP)
-        latents, noise, tokens, t = _batch(stage, data)
-        runner = fast if latents.shape[1] > 1 else model  # compiled for clips only: images would compile once more
-        loss = _loss(runner, scheduler, latents, noise, tokens, t)
+            group["lr"] = stage.rate(PEAK_RATE, WARMUP, progress=progress)
+        loss = _loss(model, scheduler, *_batch(stage, data))
         optim.zero_grad(set_to_none=True)
         loss.backward()
+        stage.step += 1
+        progress = share_gradients(model, stage)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optim.step()
+        if stage.rank > 0:
+            continue
         average.update(model)
         losses.append(loss.item())
-        stage.step += 1
         if stage.step % EVAL_EVERY == 0:
             stage.log(loss=round(float(np.mean(losses)), 5), **_evaluate(average, scheduler, held_out))
             losses = []
@@ -133,13 +134,37 @@ def train(stage: Stage) -> None:
         if time.time() - written > SNAPSHOT_SECONDS:
             _write(stage, average)
             written = time.time()
-    stage.checkpoint({"model": model.state_dict(), "optim": optim.state_dict(), "average": average.save()})
-    stage.log(**_evaluate(average, scheduler, held_out))
-    _write(stage, average)
+    if stage.rank == 0:
+        stage.checkpoint({"model": model.state_dict(), "optim": optim.state_dict(), "average": average.save()})
+        stage.log(**_evaluate(average, scheduler, held_out))
+        _write(stage, average)
+
+
+def _optimiser(model: torch.nn.Module) -> torch.optim.AdamW:
+    """Weight decay on matrices only."""
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
+
+
+def share_gradients(model: torch.nn.Module, stage: Stage) -> float:
+    """Average gradients over the processes; returns the first process's progress, so that all stop together."""
+    if stage.world == 1:
+        return stage.progress
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    progress = torch.tensor([stage.world * stage.progress if stage.rank == 0 else 0.0])
+    flat = torch.cat([*(grad.flatten() for grad in grads), progress])
+    torch.distributed.all_reduce(flat)
+    flat /= stage.world
+    for grad, mean in zip(grads, flat[:-1].split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(mean.view_as(grad))
+    return flat[-1].item()
 
 
 def _batch(stage: Stage, data: Latents) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents, noise (B, F, 16, h, w), tokens (B, L), time steps (B,): a function of seed and step."""
+    """This process's share of latents, noise (B, F, 16, h, w), tokens (B, L), time steps (B,): from seed and step alone."""
     rng = np.random.default_rng([stage.seed, stage.step])
     noise_rng = torch.Generator().manual_seed(stage.seed * 1_000_003 + stage.step)
     image = rng.uniform() < IMAGE_SHARE
@@ -148,7 +173,9 @@ def _batch(stage: Stage, data: Latents) -> tuple[torch.Tensor, torch.Tensor, tor
     tokens = data.tokens[rows].clone()
     tokens[torch.from_numpy(rng.uniform(size=BATCH) < EMPTY_SHARE)] = empty_tokens()
     t = torch.from_numpy(rng.integers(0, 1000, BATCH))
-    return latents, torch.randn(latents.shape, generator=noise_rng), tokens, t
+    noise = torch.randn(latents.shape, generator=noise_rng)
+    mine = slice(stage.rank, None, stage.world)
+    return latents[mine], noise[mine], tokens[mine], t[mine]
 
 
 def empty_tokens() -> torch.Tensor:
@@ -159,7 +186,7 @@ def empty_tokens() -> torch.Tensor:
 
 
 def _loss(
-    model: torch.nn.Module,
+    model: TextToVideo,
     scheduler: CogVideoXDDIMScheduler,
     latents: torch.Tensor,
     noise: torch.Tensor,
