@@ -82,22 +82,22 @@ def train(
     config = saved or resolve(options, base.spec, base.fingerprint, dataset.name, computes_bf16(device))
     if latest is not None and saved is None and _same_and_finished(latest, config, report):
         return _result(latest, config)
-    base.check_clip(config.clip)
+    folder = latest if latest is not None and saved is not None else workspace.new_run(run)
+    _require_fit(base, config)
     session = Session(
         workers=2 if workers is None else workers, checkpoint_seconds=60 * checkpoint_minutes, max_seconds=max_seconds
     )
     with ExitStack() as held:
-        if saved is not None and latest is not None:
-            held.enter_context(locked(latest))
+        if saved is not None:
+            held.enter_context(locked(folder))
         encoded = _encode(base, dataset, config, report)
-        if saved is not None and latest is not None:
-            folder = latest
+        adapter = _adapter(base, config, folder, report)
+        if saved is not None:
             _require_same_data(folder, encoded)
         else:
-            folder = workspace.new_run(run)
             held.enter_context(locked(folder))
             _write_config(folder, config, encoded)
-        _fit(base, encoded, dataset, config, folder, session, report)
+        _fit(base, adapter, encoded, dataset, config, folder, session, report)
     return _result(folder, config)
 
 
@@ -189,6 +189,18 @@ def _load_base(saved: TrainConfig | None, options: TrainOptions, device: str, re
     return base
 
 
+def _require_fit(base: "CogVideoX", config: TrainConfig) -> None:
+    """Before anything is encoded.
+
+    Raises:
+        Misuse: the clip or the adapter does not fit the base.
+    """
+    base.check_clip(config.clip)
+    width = config.adapter.width if config.adapter.kind == "fca" else base.head_dim
+    if width > base.d or width % base.head_dim:
+        raise Misuse(f"--adapter-width {width} is not a multiple of {base.head_dim}, the base's head width, up to {base.d}")
+
+
 def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, report: Report) -> "Encoded":
     from fcacli.workflows.encode import choose_clips, encode
 
@@ -198,6 +210,7 @@ def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, report: Repor
 
 def _fit(
     base: "CogVideoX",
+    adapter: "Adapter",
     encoded: "Encoded",
     dataset: Path,
     config: TrainConfig,
@@ -209,7 +222,6 @@ def _fit(
     from fcacli.training.loop import Subject, fit
     from fcacli.workflows.validation import make_validation
 
-    adapter = _adapter(base, config, run, report)
     subject = Subject(
         base=base,
         adapter=adapter,

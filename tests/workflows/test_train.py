@@ -1,0 +1,352 @@
+"""Claims about `fca train` as a whole, on the tiny base: it continues, refuses, leaves out, and shows what predict shows."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from raw_videos import write_ssv2
+from safetensors.torch import load_file
+
+from fcacli.errors import FcaError, Misuse
+from fcacli.events import Message, Progress
+from fcacli.training import checkpoint
+from fcacli.workflows.lock import locked
+from fcacli.workflows.train import TrainOptions, train
+from fcacli.workspace import Workspace
+
+LABELS = {
+    "train": [("1", "pushing cup left"), ("2", "lifting box"), ("3", "lifting cup"), ("4", "pushing box left")],
+    "validation": [("7", "dropping box"), ("8", "dropping cup")],
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, tiny_base_folder):
+    """A workspace with prepared and encoded clips; copy it, do not write into it."""
+    from fcacli.workflows.encode_ahead import encode_ahead
+    from fcacli.workflows.prepare import prepare
+
+    root = tmp_path_factory.mktemp("workspace")
+    result = prepare("ssv2", write_ssv2(root / "raw", LABELS), Workspace(root), workers=1)
+    encode_ahead(result.folder, str(tiny_base_folder))
+    return root
+
+
+@pytest.fixture
+def workspace(prepared, tmp_path):
+    shutil.copytree(prepared / "data", tmp_path / "data")
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def asked(tiny_base_folder):
+    return TrainOptions(
+        base=str(tiny_base_folder), steps=4, batch_size=2, sample_steps=2, validate_clips=1, validate_every=2, precision="fp32"
+    )
+
+
+class Listener:
+    """A report that keeps everything, and may stop the run as a crash would."""
+
+    def __init__(self, stop_at: int | None = None):
+        self.stop_at, self.events = stop_at, []
+
+    def __call__(self, event):
+        self.events.append(event)
+        if isinstance(event, Progress) and event.phase == "train" and event.done == self.stop_at:
+            raise KeyboardInterrupt
+
+    @property
+    def text(self) -> str:
+        return "\n".join(event.text for event in self.events if isinstance(event, Message))
+
+    @property
+    def phases(self) -> set[str]:
+        return {event.phase for event in self.events if isinstance(event, Progress)}
+
+
+def crash(workspace, options, step, **others):
+    with pytest.raises(KeyboardInterrupt):
+        train(workspace, options, gpus=0, report=Listener(step), **others)
+
+
+def weights(run: Path):
+    return load_file(checkpoint.latest(run) / "adapter.safetensors")
+
+
+def test_run_holds_what_it_says(workspace, asked):
+    result = train(workspace, asked, gpus=0)
+    assert result.finished and result.step == result.steps == 4
+    assert result.train_loss > 0 and result.held_out_loss > 0
+    assert result.checkpoint == result.run / "checkpoints" / "step-000004"
+    assert json.loads((result.run / "config.json").read_text())["config"]["steps"] == 4
+    lines = [json.loads(line) for line in (result.run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 2, 3, 4, 4]
+    assert {"loss", "lr", "grad_norm"} <= lines[0].keys() and {"held_out", "psnr"} <= lines[2].keys()
+    measured = [json.loads(line) for line in (result.run / "speed.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in measured] == [1, 2, 3, 4] and measured[0]["clips_per_s"] > 0
+    assert {path.name for path in (result.run / "validation" / "step-000004").iterdir()} == {
+        *("validation.json", "clips.png", "7", "7.mp4", "7.json")
+    }
+    assert list((result.run / "tensorboard").iterdir())
+
+
+def test_validation_clip_is_what_predict_gives(workspace, asked, tiny_base_folder):
+    """Bitwise, from encodings made afresh and the checkpoint of that step."""
+    import numpy as np
+
+    from fcacli.data.dataset import sample_frames
+    from fcacli.data.manifest import read_split
+    from fcacli.model.attach import detach, load_adapter
+    from fcacli.model.bases import load_base, resolve_base
+    from fcacli.prediction.sampler import predict_clip
+    from fcacli.prediction.video import read_pngs
+    from fcacli.training.checkpoint import read_config
+
+    result = train(workspace, asked, gpus=0)
+    config = read_config(result.run)
+    base = load_base(resolve_base(str(tiny_base_folder)))
+    dataset = workspace.dataset()
+    clip = read_split(dataset, "val")[0]
+    given = sample_frames(dataset, "val", clip, config.clip)[: config.clip.init_frames]
+    for step in (2, 4):
+        detach(base.transformer)
+        adapter = load_adapter(base, checkpoint.checkpoint_folder(result.run, step))
+        afresh = predict_clip(base, adapter, given, clip.text, config.clip, config.sample)
+        assert np.array_equal(afresh, read_pngs(checkpoint.validation_folder(result.run, step) / clip.id))
+
+
+def test_train_again_continues_and_matches_the_uninterrupted_run(workspace, asked):
+    options = replace(asked, validate_every=0)
+    straight = train(workspace, options, gpus=0, run="straight")
+    crash(workspace, options, 3, run="resumed", checkpoint_minutes=0)
+    listener = Listener()
+    resumed = train(workspace, options, gpus=0, run="resumed", report=listener)
+    assert "continuing resumed from step 2" in listener.text
+    assert resumed.finished
+    a, b = weights(straight.run), weights(resumed.run)
+    assert all((a[name] == b[name]).all() for name in a)
+    assert (straight.run / "log.jsonl").read_bytes() == (resumed.run / "log.jsonl").read_bytes()
+
+
+def test_train_without_options_continues_with_those_of_the_run(workspace, asked):
+    crash(workspace, replace(asked, lr=3e-3, seed=5), 3)
+    result = train(workspace, gpus=0)
+    assert result.finished and len(workspace.all_runs()) == 1
+    assert checkpoint.read_config(result.run).lr == 3e-3
+
+
+def test_continuing_a_moved_run(workspace, asked, tmp_path_factory):
+    crash(workspace, asked, 3)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "there"
+    shutil.copytree(workspace.root, elsewhere)
+    assert train(Workspace(elsewhere), gpus=0).finished
+
+
+def test_changed_options_are_refused_by_name_and_new_starts_anew(workspace, asked):
+    crash(workspace, asked, 3)
+    changed = replace(asked, lr=7e-3, adapter_fields={"modulation": "block"}, seed=0)
+    with pytest.raises(Misuse) as refused:
+        train(workspace, changed, gpus=0)
+    assert "lr: " in refused.value.message and "adapter.modulation: own -> block" in refused.value.message
+    assert "seed" not in refused.value.message and "--new" in refused.value.hint
+    assert train(workspace, changed, gpus=0, new=True).finished
+    assert len(workspace.all_runs()) == 2
+
+
+def test_a_run_that_never_saved_does_not_stand_in_the_way(workspace, asked):
+    crash(workspace, replace(asked, batch_size=3), 1)
+    assert train(workspace, asked, gpus=0).finished
+
+
+def test_finished_run_is_not_trained_again(workspace, asked):
+    first = train(workspace, asked, gpus=0)
+    before = (first.checkpoint / "state.json").stat().st_mtime_ns
+    listener = Listener()
+    again = train(workspace, asked, gpus=0, report=listener)
+    assert again == first and "finished" in listener.text and "--new" in listener.text
+    assert (first.checkpoint / "state.json").stat().st_mtime_ns == before
+    other = train(workspace, replace(asked, steps=5), gpus=0)
+    assert other.run != first.run and other.step == 5
+
+
+def test_lora_goes_the_same_way(workspace, asked):
+    result = train(workspace, replace(asked, adapter="lora", lora_rank=2), gpus=0)
+    assert result.finished and all("lora" in name for name in weights(result.run))
+
+
+def test_what_is_encoded_is_not_encoded_again(workspace, asked):
+    listener = Listener()
+    train(workspace, asked, gpus=0, report=listener)
+    assert not [phase for phase in listener.phases if phase.startswith("encode")]
+
+
+def test_only_transformer_is_resident_in_training(workspace, asked, monkeypatch):
+    import fcacli.model.bases as bases
+
+    loaded, resident = [], []
+    inner = bases.load_base
+
+    def load_base(*arguments):
+        loaded.append(inner(*arguments))
+        return loaded[-1]
+
+    def note(event):
+        if isinstance(event, Progress) and event.phase == "train":
+            resident.append(set(loaded[-1]._parts))
+
+    monkeypatch.setattr(bases, "load_base", load_base)
+    train(workspace, asked, gpus=0, report=note)
+    assert len(resident) == 5 and set.union(*resident) <= {"transformer", "scheduler"}
+
+
+def test_encode_has_one_encoder_at_a_time(workspace, asked, monkeypatch):
+    from fcacli.model.bases import load_base, resolve_base
+    from fcacli.workflows.encode import choose_clips, encode
+    from fcacli.workflows.train_options import resolve
+
+    shutil.rmtree(workspace.dataset() / "cache")
+    base = load_base(resolve_base(asked.base))
+    clip = resolve(asked, base.spec, base.fingerprint, "ssv2", True).clip
+    resident = []
+    encoded = encode(
+        base,
+        workspace.dataset(),
+        choose_clips(workspace.dataset(), clip),
+        clip,
+        lambda event: resident.append(set(base._parts) & {"text_encoder", "vae", "image_encoder", "transformer"}),
+    )
+    assert max(map(len, resident)) == 1 and set.union(*resident) == {"text_encoder", "vae", "image_encoder"}
+    assert not base._parts
+    sample = encoded.dataset("train")[0]
+    assert sample["latents"].shape[0] == 4 and sample["init_latents"].shape[0] == 1
+
+
+def test_vanished_and_damaged_videos_are_named_and_left_out(workspace, asked):
+    shutil.rmtree(workspace.dataset() / "cache")
+    videos = workspace.dataset() / "train" / "videos"
+    (videos / "2.mp4").unlink()
+    (videos / "3.mp4").write_bytes(b"not a video")
+    listener = Listener()
+    result = train(workspace, asked, gpus=0, report=listener)
+    assert result.finished
+    assert "2.mp4" in listener.text and "3.mp4" in listener.text and "left out" in listener.text
+    assert json.loads((result.run / "config.json").read_text())["clips"]["train"] == 2
+
+
+def test_no_video_left_is_an_error_and_makes_no_run(workspace, asked):
+    shutil.rmtree(workspace.dataset() / "cache")
+    for video in (workspace.dataset() / "train" / "videos").iterdir():
+        video.write_bytes(b"")
+    with pytest.raises(FcaError, match="none of the 4 train clips"):
+        train(workspace, asked, gpus=0)
+    assert workspace.all_runs() == []
+
+
+def test_changed_clips_are_refused(workspace, asked):
+    crash(workspace, asked, 3)
+    metadata = workspace.dataset() / "train" / "metadata.jsonl"
+    metadata.write_text("".join(metadata.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(Misuse, match="train: 4 -> 3"):
+        train(workspace, asked, gpus=0)
+
+
+def test_two_trainings_of_one_run_are_refused(workspace, asked):
+    crash(workspace, asked, 3)
+    with locked(workspace.run()), pytest.raises(FcaError, match=f"process {os.getpid()}"):
+        train(workspace, asked, gpus=0)
+    assert train(workspace, asked, gpus=0).finished  # nothing is left of the lock
+
+
+def test_dataset_without_validation_clips_trains(workspace, asked):
+    shutil.rmtree(workspace.dataset() / "val")
+    result = train(workspace, asked, gpus=0)
+    assert result.finished and result.held_out_loss is None
+
+
+@pytest.mark.parametrize(
+    "changes, gpus, expected",
+    [
+        ({"steps": 0}, 0, "--steps"),
+        ({"lr": -1.0}, 0, "--lr"),
+        ({"batch_size": 0}, 0, "--batch-size"),
+        ({"adapter": "lora", "adapter_width": 32}, 0, "--adapter fca"),
+        ({"lora_rank": 4}, 0, "--adapter lora"),
+        ({"adapter_width": 33}, 0, "33"),
+        ({"adapter_fields": {"no_such": 1}}, 0, "no_such"),
+        ({"adapter_fields": {"modulation": "other"}}, 0, "modulation"),
+        ({"width": 30}, 0, "30"),
+        ({}, 2, "--gpus 2"),
+        ({}, -1, "--gpus"),
+    ],
+)
+def test_wrong_options_are_misuse_and_leave_no_run(workspace, asked, changes, gpus, expected):
+    with pytest.raises(Misuse) as refused:
+        train(workspace, replace(asked, **changes), gpus=gpus)
+    assert expected in refused.value.message + refused.value.hint
+    assert workspace.all_runs() == []
+
+
+def test_wrong_run_name_is_refused_before_anything_is_encoded(workspace, asked):
+    shutil.rmtree(workspace.dataset() / "cache")
+    listener = Listener()
+    with pytest.raises(Misuse, match="--run takes a plain name"):
+        train(workspace, asked, gpus=0, run="../elsewhere", report=listener)
+    assert not listener.phases
+
+
+def test_gpu_that_is_not_there_is_misuse(workspace, asked, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(Misuse, match="no CUDA device") as refused:
+        train(workspace, asked, gpus=1)
+    assert refused.value.hint == "fca train --gpus 0"
+
+
+def test_no_data_is_an_error_with_the_command(tmp_path, asked):
+    with pytest.raises(FcaError, match="no prepared data") as missing:
+        train(Workspace(tmp_path), asked, gpus=0)
+    assert "fca prepare" in missing.value.hint
+
+
+def test_clips_that_are_too_short_are_an_error(workspace, asked):
+    with pytest.raises(FcaError, match="32 frames"):
+        train(workspace, replace(asked, frames=32), gpus=0)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_to_a_real_process_saves_and_the_next_continues(workspace, asked, number, code):
+    command = [sys.executable, "-m", "fcacli", "train", "--gpus", "0", "--base", asked.base, "--batch-size", "2"]
+    command += ["--sample-steps", "2", "--validate-clips", "1", "--validate-every", "0", "--steps", "400"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=workspace.root, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for_steps(workspace, 3, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "step" in said and "Traceback" not in said
+    run = workspace.run()
+    stopped = checkpoint.step_of(checkpoint.latest(run))
+    assert 3 <= stopped < 400
+    assert len((run / "log.jsonl").read_text().splitlines()) == stopped
+    listener = Listener(stopped + 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(workspace, gpus=0, report=listener)
+    assert f"from step {stopped}" in listener.text
+
+
+def wait_for_steps(workspace, count, process, seconds=90):
+    """Until the run has logged so many steps."""
+    for _ in range(seconds * 20):
+        logs = list(workspace.runs.glob("*/log.jsonl"))
+        if logs and len(logs[0].read_text().splitlines()) >= count:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError("no step in time")
