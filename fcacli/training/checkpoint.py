@@ -170,10 +170,10 @@ def clean(run: Path, step: int) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def is_finished(run: Path, report: Report = silent) -> bool:
+def is_finished(run: Path) -> bool:
     """Whether the last step's checkpoint and validation are there."""
     steps = read_config(run).steps
-    checkpoint = latest(run, report)
+    checkpoint = latest(run)
     return checkpoint is not None and step_of(checkpoint) == steps and validation_folder(run, steps).exists()
 
 

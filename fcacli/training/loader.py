@@ -1,12 +1,14 @@
 """Batches of encoded clips in an order that is a function of seed and step, so that a resumed run sees what it would have."""
 
-from collections.abc import Callable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fcacli.config import TrainConfig
+from fcacli.errors import FcaError
 
 IN_MEMORY = 1 << 30
 """Bytes up to which a dataset is read once and kept."""
@@ -49,15 +51,58 @@ def in_memory(dataset: Dataset[Any]) -> Any:
     return [dataset[i] for i in range(n)] if n * size <= IN_MEMORY else dataset
 
 
-def loader(dataset: Any, batches: Sampler[list[int]] | None, batch_size: int, workers: int, collate: Any) -> DataLoader[Any]:
-    """A loader of the given batches, or of all samples in order where `batches` is None."""
-    parts: dict[str, Any] = {"batch_sampler": batches} if batches is not None else {"batch_size": batch_size}
-    workers = 0 if isinstance(dataset, list) else workers
-    return DataLoader(dataset, collate_fn=collate, num_workers=workers, pin_memory=torch.cuda.is_available(), **parts)
+def batches(
+    dataset: Any, chosen: Iterable[list[int]], device: torch.device, workers: int, collate: Callable[[list[Any]], Any]
+) -> Iterator[Any]:
+    """The chosen batches on `device`, loaded ahead by `workers` processes where the dataset is not in memory.
+
+    Raises:
+        FcaError: a sample cannot be loaded; the same in this process and in a worker's.
+    """
+    loaded = DataLoader(
+        _ErrorsAsValues(dataset),
+        batch_sampler=chosen,  # type: ignore[arg-type]
+        collate_fn=_CollateOrError(collate),
+        num_workers=0 if isinstance(dataset, list) else workers,
+        worker_init_fn=_leave_signals_to_the_parent,
+        pin_memory=device.type == "cuda",
+    )
+    for batch in loaded:
+        if isinstance(batch, FcaError):
+            raise batch
+        yield {
+            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on `device`."""
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
-    }
+class _ErrorsAsValues(Dataset[Any]):
+    """DataLoader would turn a worker's exception into one whose message is a traceback."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._dataset[index]
+        except FcaError as error:
+            return error
+
+
+class _CollateOrError:
+    """The batch, or the error of its first sample that could not be loaded."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]):
+        self._collate = collate
+
+    def __call__(self, samples: list[Any]) -> Any:
+        return next((sample for sample in samples if isinstance(sample, FcaError)), None) or self._collate(samples)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A Ctrl-C reaches the whole process group; the parent finishes its step and needs the workers for that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -19,7 +19,7 @@ from fcacli.events import Event, Message, Progress, Report, silent, track
 from fcacli.training import checkpoint
 from fcacli.training.checkpoint import State
 from fcacli.training.interrupt import Interrupted, Signals, watch
-from fcacli.training.loader import StepBatches, in_memory, loader, to_device
+from fcacli.training.loader import StepBatches, batches, in_memory
 from fcacli.training.log import RunLog, memory
 from fcacli.training.objective import diffusion_loss, draw, held_out_loss
 from fcacli.training.optim import learning_rate, make_optimizer, set_learning_rate
@@ -83,7 +83,8 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
     state = _restore(run, optimizer, report)
     log = RunLog(run, state.step, state.log_bytes)
     data = in_memory(subject.train)
-    batches = iter(loader(data, StepBatches(len(data), config, state.step, order), 1, session.workers, collate))
+    chosen = StepBatches(len(data), config, state.step, order)
+    loaded = batches(data, chosen, accelerator.device, session.workers, collate)
     null_text, null_mask = (part.to(accelerator.device) for part in subject.null)
     per_step = config.batch_size * config.accumulate
     pace = Pace(per_step, session.checkpoint_seconds, session.max_seconds)
@@ -109,7 +110,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
             set_learning_rate(optimizer, lr)
             losses, ids = [], []
             for micro in range(config.accumulate):
-                batch = to_device(next(batches), accelerator.device)
+                batch = next(loaded)
                 slots = range(micro * config.batch_size, (micro + 1) * config.batch_size)
                 shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
                 drawn = draw(config.seed, state.step, slots, per_step, shape, timesteps, config.caption_dropout)
@@ -173,10 +174,12 @@ def _validate(
     values: dict[str, float] = {}
     with atomic_folder(folder) as temporary:
         if subject.held_out is not None:
-            loaded = loader(subject.held_out, None, config.batch_size, 0, collate)
+            count, size = len(subject.held_out), config.batch_size  # type: ignore[arg-type]
+            chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+            loaded = batches(subject.held_out, chosen, accelerator.device, 0, collate)
             with accelerator.autocast():
-                batches = (to_device(batch, accelerator.device) for batch in track(loaded, report, "held-out loss"))
-                values = held_out_loss(subject.base, subject.adapter, batches)
+                tracked = track(loaded, report, "held-out loss", total=len(chosen))
+                values = held_out_loss(subject.base, subject.adapter, tracked)
         if subject.validate is not None:
             values |= subject.validate(step, temporary, report)
         write_json(temporary / checkpoint.VALIDATION, values)

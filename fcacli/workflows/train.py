@@ -76,7 +76,7 @@ def train(
     options = options or TrainOptions()
     device = choose_gpus(gpus)
     latest = None if new else _find(workspace, run)
-    saved = _going_on(latest, options, report)
+    saved = _going_on(latest, options)
     dataset = workspace.dataset(saved.data if saved else options.data)
     base = _load_base(saved, options, device, report)
     config = saved or resolve(options, base.spec, base.fingerprint, dataset.name, computes_bf16(device))
@@ -110,7 +110,7 @@ def _find(workspace: Workspace, name: str | None) -> Path | None:
     return next((run for run in reversed(runs) if name in (None, run.name)), None)
 
 
-def _going_on(run: Path | None, options: TrainOptions, report: Report) -> TrainConfig | None:
+def _going_on(run: Path | None, options: TrainOptions) -> TrainConfig | None:
     """The configuration of the run that is to continue; None if a new one starts.
 
     Raises:
@@ -118,7 +118,7 @@ def _going_on(run: Path | None, options: TrainOptions, report: Report) -> TrainC
     """
     from fcacli.training.checkpoint import all_checkpoints, is_finished, read_config
 
-    if run is None or is_finished(run, report):
+    if run is None or is_finished(run):
         return None
     saved = read_config(run)
     if not (different := _asked_differently(options, saved)):
@@ -145,7 +145,7 @@ def _asked_differently(options: TrainOptions, saved: TrainConfig) -> list[str]:
 def _same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
     from fcacli.training.checkpoint import is_finished, read_config
 
-    if not is_finished(run, report) or differences(read_config(run), config):
+    if not is_finished(run) or differences(read_config(run), config):
         return False
     report(Message(f"run {run.name} is finished with just these options ({config.steps} steps); --new trains another"))
     return True
@@ -241,7 +241,7 @@ def _adapter(base: "CogVideoX", config: TrainConfig, run: Path, report: Report) 
     from fcacli.model.attach import attach, load_adapter
     from fcacli.training.checkpoint import latest
 
-    if (checkpoint := latest(run, report)) is not None:
+    if (checkpoint := latest(run)) is not None:
         return load_adapter(base, checkpoint)
     torch.manual_seed(config.seed)
     adapter = attach(base, config.adapter, config.clip)

@@ -123,25 +123,56 @@ def test_resume_matches_uninterrupted_run(base, settings, tmp_path, optimizer, a
     assert steps == [1, 2, 3, 3, 4, 5, 6, 6]
 
 
-def test_resume_with_workers_and_recomputed_activations_is_exact(base, settings, tmp_path, monkeypatch):
+class FromDisk(torch.utils.data.Dataset):
+    """Five clips that have to be loaded; one of them cannot be if it is named."""
+
+    def __init__(self, vanished: int | None = None):
+        self.clips, self.vanished = clips(5), vanished
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        if index == self.vanished:
+            raise FcaError(f"clip {index} has vanished", "look for it")
+        return self.clips[index]
+
+
+@pytest.fixture
+def from_disk(monkeypatch):
     monkeypatch.setattr(loop, "in_memory", lambda dataset: dataset)
 
-    class FromDisk(torch.utils.data.Dataset):
-        def __init__(self):
-            self.clips = clips(5)
 
-        def __len__(self):
-            return 5
-
-        def __getitem__(self, index):
-            return self.clips[index]
-
-    config = replace(settings, checkpointing=True)
+def test_resume_with_workers_recomputed_activations_and_bf16_is_exact(base, settings, tmp_path, from_disk):
+    config = replace(settings, checkpointing=True, precision="bf16")
     run_fit(base, config, tmp_path / "straight", data=FromDisk())
     with pytest.raises(KeyboardInterrupt):
         run_fit(base, config, tmp_path / "resumed", StopAt(3), data=FromDisk(), workers=2, checkpoint_seconds=0)
     run_fit(base, config, tmp_path / "resumed", data=FromDisk(), workers=1)
     assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clip_that_vanishes_while_training_is_named(base, settings, tmp_path, from_disk, workers):
+    with pytest.raises(FcaError) as stopped:
+        run_fit(base, settings, tmp_path / "run", data=FromDisk(vanished=2), workers=workers)
+    assert (stopped.value.message, stopped.value.hint) == ("clip 2 has vanished", "look for it")
+
+
+def test_workers_survive_the_signal_that_stops_the_run(base, settings, tmp_path, from_disk):
+    """Ctrl-C goes to all processes of the terminal; the step under way still needs its clips."""
+    import multiprocessing
+    import os
+    import signal
+
+    def interrupt_all(event):
+        if isinstance(event, Progress) and event.phase == "train" and event.done == 1:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="Ctrl-C at step 1 of 6"):
+        run_fit(base, settings, tmp_path / "run", interrupt_all, data=FromDisk(), workers=2)
 
 
 def test_accumulation_changes_no_draw(base, settings, tmp_path):
