@@ -120,11 +120,10 @@ def results(
 
 
 def _plain(name: str, score: Score) -> dict[str, Any]:
-    low, high = score.interval or (None, None)
     unit = METRICS[name][2]
     return {
         "value": score.value,
-        "interval": [low, high],
+        "interval": score.interval,
         "unit": unit,
         "per_frame": score.per_frame,
         "per_clip": score.per_clip,
@@ -142,9 +141,9 @@ def table(lines: Sequence[Line], clips: int, conditions: Mapping[str, Any]) -> s
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *body]]
     text.insert(1, "-" * max(len(row) for row in text))
-    few = "; few clips: take the intervals seriously" if clips < 16 else ""
+    interval = "; [95 % bootstrap interval over clips]" if clips > 1 else "; one clip says little"
     noun = "clip" if clips == 1 else "clips"
-    text.append(f"{clips} {noun} at {conditions['size']}, frames {conditions['scored_frames']}; [95 % interval]{few}")
+    text.append(f"{clips} {noun} at {conditions['size']}, frames {conditions['scored_frames']}{interval}")
     return "\n".join(text)
 
 
