@@ -1,8 +1,9 @@
 """Source video -> stored clip: upright, square pixels, short side up to 480, every frame, near-lossless H.264.
 
-4:4:4 colour at crf 10: 44 to 46 dB from the source's RGB, odd widths (427x240) are kept, and coloured objects of a few
-pixels keep their colour. One encoder thread, so the file does not depend on the machine's cores. The frames' times are
-the source's. What counts afterwards are the stored frames as they decode; their hash names the clip's content.
+4:4:4 colour at crf 10: 43 to 46 dB from the source's RGB, odd widths (427x240) are kept, and coloured objects of a few
+pixels keep their colour. One encoder thread and no macroblock tree (with it, x264 gives other bytes once in some hundred
+times), so equal sources give equal files. The frames' times are the source's. What counts afterwards are the stored
+frames as they decode; their hash names the clip's content.
 """
 
 import hashlib
@@ -22,9 +23,10 @@ SHORT_SIDE = 480
 """Pixels; larger frames are shrunk to it, smaller ones kept."""
 LEAST_SIDE = 16
 """Pixels; anything smaller is no video."""
-CRF = 10
-SETTINGS = [1, SHORT_SIDE, CRF, "yuv444p"]
-"""Everything that decides the stored file besides the source."""
+ENCODER = {"crf": "10", "preset": "veryfast", "bf": "0", "x264-params": "mbtree=0:rc-lookahead=0"}
+"""Options of libx264."""
+SETTINGS = [1, SHORT_SIDE, "yuv444p", ENCODER]
+"""Everything that decides the stored file besides the source; the first number is this module's version."""
 CLOCK = 90_000
 """Ticks a second of the stored time stamps."""
 
@@ -81,7 +83,7 @@ def _encode(video: Path, frames: Iterator[np.ndarray], track: Track, path: Path)
         raise Unreadable(video, f"its frames are only {width}x{height} pixels")
     rate = Fraction(track.rate).limit_denominator(1000) if 1 <= track.rate <= 240 else Fraction(25)
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF), "preset": "veryfast", "bf": "0"})
+        stream = container.add_stream("libx264", rate=rate, options=dict(ENCODER))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, CLOCK)
