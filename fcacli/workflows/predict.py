@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,6 @@ from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.video import enlarge, view_factor, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.trained import Offload, Trained, check_offload, find_trained, load_offloaded
 from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
-
-if TYPE_CHECKING:
-    from fcacli.model.bases.cogvideox import CogVideoX
-    from fcacli.prediction.sampler import Adapter
 
 MADE_BY = "prediction.json"
 
@@ -83,37 +79,60 @@ def predict(
     )
     init_frames = load_init_frames(frames, clip.init_frames, clip.frames, report)
     init_frames = resize(init_frames, clip.width, clip.height, clip.fit)
-    made_by = _made_by(trained, init_frames, text, sampling, num, keep_generated_init)
+    request = Request(frames, init_frames, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
+    made_by = request.decided_by() | trained.identity()
     folder = _choose_folder(workspace, text, out, made_by)
     report(Message(trained.describe()))
-    seeds = [seed + n for n in range(num)]
-    adapter = trained.load() if offload == "none" else load_offloaded(trained, offload)
-    videos = _sample(trained.base, adapter, init_frames, text, clip, sampling, seeds, keep_generated_init, report)
-    files = _write(folder, videos, seeds, text, clip, made_by, keep_generated_init)
-    return PredictResult(folder, files, trained.run, trained.step, seeds)
+    files = _write(folder, request, _sample(trained, offload, request, report), made_by)
+    return PredictResult(folder, files, trained.run, trained.step, request.seeds)
 
 
-def _sample(
-    base: "CogVideoX",
-    adapter: "Adapter",
-    init_frames: np.ndarray,
-    text: str,
-    clip: ClipConfig,
-    sampling: SampleConfig,
-    seeds: list[int],
-    keep_generated_init: bool,
-    report: Report,
-) -> list[np.ndarray]:
-    """One video per seed."""
-    from fcacli.prediction.sampler import predict_clip
+@dataclass(frozen=True)
+class Request:
+    """What is to be predicted, resolved."""
 
+    source: Path
+    """Where the initial frames came from."""
+    init_frames: np.ndarray
+    """uint8 (T0, H, W, 3), of the clip's size."""
+    text: str
+    clip: ClipConfig
+    sampling: SampleConfig
+    seeds: list[int]
+    keep_generated_init: bool
+
+    def decided_by(self) -> dict[str, Any]:
+        """All but the model that decides the pixels."""
+        return {
+            "text": self.text,
+            "init_frames_sha256": hashlib.sha256(self.init_frames.tobytes()).hexdigest(),
+            "clip": to_dict(self.clip),
+            "sampling": to_dict(self.sampling),
+            "num": len(self.seeds),
+            "keep_generated_init": self.keep_generated_init,
+            "versions": {"fca": __version__, **{name: version(name) for name in ("torch", "diffusers", "transformers")}},
+        }
+
+
+def _sample(trained: Trained, offload: Offload, request: Request, report: Report) -> list[np.ndarray]:
+    """One video per seed; the encoders are freed before the transformer is loaded."""
+    from fcacli.prediction.sampler import PHASE, decode, encode_given, sample
+
+    base, clip = trained.base, request.clip
+    if offload == "none":
+        given = encode_given(base, request.init_frames, request.text)
+        base.unload("text_encoder", "image_encoder")
+        adapter = trained.load()
+    else:
+        adapter = load_offloaded(trained, offload)
+        given = encode_given(base, request.init_frames, request.text)
+    shown = None if request.keep_generated_init else request.init_frames
     videos = []
-    for number, seed in enumerate(seeds, 1):
-        phase = "denoise" if len(seeds) == 1 else f"denoise {number}/{len(seeds)}"
-        config = replace(sampling, seed=seed)
-        videos.append(
-            predict_clip(base, adapter, init_frames, text, clip, config, keep_generated_init, _renamed(report, phase))
-        )
+    for number, seed in enumerate(request.seeds, 1):
+        phase = PHASE if len(request.seeds) == 1 else f"{PHASE} {number}/{len(request.seeds)}"
+        config = replace(request.sampling, seed=seed)
+        latents = sample(base, adapter, *given, base.latent_shape(clip), config, _renamed(report, phase))
+        videos.append(decode(base, latents, clip, shown))
     return videos
 
 
@@ -122,22 +141,6 @@ def _renamed(report: Report, phase: str) -> Report:
         report(replace(event, phase=phase) if isinstance(event, Progress) else event)
 
     return renamed
-
-
-def _made_by(
-    trained: Trained, init_frames: np.ndarray, text: str, sampling: SampleConfig, num: int, keep_generated_init: bool
-) -> dict[str, Any]:
-    """All that decides the pixels of a prediction; equal values make equal pixels on equal machines."""
-    return {
-        "text": text,
-        "init_frames_sha256": hashlib.sha256(init_frames.tobytes()).hexdigest(),
-        **trained.identity(),
-        "clip": to_dict(trained.config.clip),
-        "sampling": to_dict(sampling),
-        "num": num,
-        "keep_generated_init": keep_generated_init,
-        "versions": {"fca": __version__, **{name: version(name) for name in ("torch", "diffusers", "transformers")}},
-    }
 
 
 def _choose_folder(workspace: Workspace, text: str, out: Path | None, made_by: dict[str, Any]) -> Path:
@@ -165,35 +168,27 @@ def _may_replace(folder: Path, made_by: dict[str, Any]) -> bool:
         return False
 
 
-def _write(
-    folder: Path,
-    videos: list[np.ndarray],
-    seeds: list[int],
-    text: str,
-    clip: ClipConfig,
-    made_by: dict[str, Any],
-    keep_generated_init: bool,
-) -> list[Path]:
+def _write(folder: Path, request: Request, videos: list[np.ndarray], made_by: dict[str, Any]) -> list[Path]:
     """Write everything into the folder at once; several predictions get one folder each."""
+    clip, alone = request.clip, len(videos) == 1
     factor = view_factor(clip.width, clip.height)
-    given = 0 if keep_generated_init else clip.init_frames
+    given = 0 if request.keep_generated_init else clip.init_frames
     names: list[str] = []
     with atomic_folder(folder) as temporary:
-        for seed, video in zip(seeds, videos, strict=True):
-            place = "" if len(videos) == 1 else f"seed-{seed}/"
+        for seed, video in zip(request.seeds, videos, strict=True):
+            place = "" if alone else f"seed-{seed}/"
             write_pngs(temporary / f"{place}frames", video)
             write_mp4(temporary / f"{place}prediction.mp4", enlarge(video, factor), clip.fps)
             write_gif(temporary / f"{place}prediction.gif", enlarge(video, factor), clip.fps)
             names += [f"{place}prediction.mp4", f"{place}prediction.gif"]
-        rows = [
-            Row("prediction" if len(videos) == 1 else f"seed {seed}", video, given)
-            for seed, video in zip(seeds, videos, strict=True)
-        ]
-        write_png(temporary / "contact_sheet.png", contact_sheet([Group(text, rows)]))
+        labels = ["prediction"] if alone else [f"seed {seed}" for seed in request.seeds]
+        rows = [Row(label, video, given) for label, video in zip(labels, videos, strict=True)]
+        write_png(temporary / "contact_sheet.png", contact_sheet([Group(request.text, rows)]))
         size, shown = f"{clip.width}x{clip.height}", f"{clip.width * factor}x{clip.height * factor}"
         about = {
             "made_by": made_by,
-            "seeds": seeds,
+            "source": str(request.source),
+            "seeds": request.seeds,
             "frames": f"{clip.frames} PNG files of {size}, exact",
             "mp4_and_gif": f"{shown}: every pixel {factor} times each way, {clip.fps:g} fps",
             "given_frames": f"frames 0..{given - 1} are the given ones" if given else "none: all frames are the model's own",
