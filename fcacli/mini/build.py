@@ -47,7 +47,7 @@ def build_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=vocabulary(), extra_ids=0, model_max_length=TEXT_TOKENS)
 
 
-def build_scheduler() -> CogVideoXDDIMScheduler:
+def build_scheduler() -> Any:
     """CogVideoX-2B's scheduler, value for value."""
     return CogVideoXDDIMScheduler(
         beta_start=0.00085,
@@ -102,7 +102,7 @@ def build_transformer() -> CogVideoXTransformer3DModel:
 
 def build_text_encoder() -> T5EncoderModel:
     """A two-layer T5 encoder, width 96."""
-    config = T5Config(
+    config = T5Config(  # type: ignore[call-arg]
         vocab_size=len(vocabulary()),
         d_model=96,
         d_kv=16,
@@ -143,7 +143,7 @@ def build_clip() -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
 
 
-def build_part(name: str, seed: int) -> torch.nn.Module:
+def build_part(name: str, seed: int) -> Any:
     """One part with random weights."""
     torch.manual_seed(seed)
     builders = {"vae": build_vae, "transformer": build_transformer, "text_encoder": build_text_encoder, "clip": build_clip}

@@ -26,10 +26,9 @@ class PlainAttention:
         tokens = torch.cat([encoder_hidden_states, hidden_states], 1)  # (B, S, d)
         batch, length, _ = tokens.shape
         query, key, value = (
-            project(tokens).view(batch, length, attn.heads, -1).transpose(1, 2)
-            for project in (attn.to_q, attn.to_k, attn.to_v)
+            project(tokens).view(batch, length, attn.heads, -1).transpose(1, 2) for project in (attn.to_q, attn.to_k, attn.to_v)
         )  # (B, heads, S, d_head)
-        query, key = attn.norm_q(query), attn.norm_k(key)
+        query, key = attn.norm_q(query), attn.norm_k(key)  # type: ignore[misc]
         weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
         mixed = (weights @ value).transpose(1, 2).reshape(batch, length, -1)
         mixed = attn.to_out[0](mixed)

@@ -1,6 +1,6 @@
-"""The recipe of the bundled base: `python -m fcacli.mini.pretrain {skeleton,vae,clip,latents,transformer,decoder} --until HH:MM`.
+"""The recipe of the bundled base: `python -m fcacli.mini.pretrain STAGE --until HH:MM`.
 
-Run the stages in this order. Each can be stopped at any time and continues from its last checkpoint in `--work`.
+Run the stages in this order: vae, clip, latents, transformer, decoder (which improves pictures, never latents). Each can be stopped at any time and continues from its last checkpoint in `--work`.
 `--minutes` and `--until` (UTC) fit the learning-rate schedule to the time there is; `--steps` makes it repeatable to the step.
 """
 

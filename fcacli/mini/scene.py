@@ -109,6 +109,11 @@ class Paths:
     cloth: np.ndarray | None
     """(T, 2): centre x, y; None where there is no cloth."""
 
+    def at(self, frames: tuple[int, ...]) -> Paths:
+        """Some of the frames."""
+        rows = list(frames)
+        return Paths(self.things[rows], self.hand[rows], None if self.cloth is None else self.cloth[rows])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Action:

@@ -1,9 +1,9 @@
 """A toy dataset in the on-disk layout of Something-Something V2, so that it goes through the real reader.
 
-    OUT/20bn-something-something-v2/<id>.webm   VP9, 12 fps
-    OUT/labels/{train,validation,test,labels}.json
-    OUT/truth.jsonl                             exact paths of every object, per clip (SSv2 has no such file)
-    OUT/toy.json                                the settings it was made with
+OUT/20bn-something-something-v2/<id>.webm   VP9, 12 fps
+OUT/labels/{train,validation,test,labels}.json
+OUT/truth.jsonl                             exact paths of every object, per clip (SSv2 has no such file)
+OUT/toy.json                                the settings it was made with
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def write_toy_dataset(
     settings = ToySettings(clips=clips, seed=seed, size=size, frames=frames, val_fraction=val_fraction, domain=domain)
     out = Path(out)
     _claim(out, settings)
-    truth, rows = [], {split: [] for split in SPLIT_START}
+    truth: list[dict[str, Any]] = []
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLIT_START}
     for done, (split, index) in enumerate(_indices(settings)):
         clip = sample_clip(seed, index, domain)
         video_id = str(index + 1)

@@ -1,9 +1,11 @@
-"""Stage `clip`: a small CLIP on one or two random frames of a clip against its caption, both domains.
+"""Stage `clip`: a small CLIP on single frames of clips against its caption, both domains.
 
 A single frame shows what is there and where the hand is; the verb only partly. So it tells objects, not motion.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,16 +13,19 @@ import torch.nn.functional as F
 from transformers import CLIPModel
 
 from fcacli.mini.build import TEXT_TOKENS, build_part, build_tokenizer, save_part
-from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video
+from fcacli.mini.scene import Domain
+from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage
+from fcacli.mini.world import render, sample_clip
 
-CLIPS, HELD_OUT = {"base": 2400, "adapt": 1200}, 128
+CLIPS: dict[Domain, int] = {"base": 4000, "adapt": 2000}
+HELD_OUT, SHOWN = 128, (0, 5, 9, 14)
 BATCH, PEAK_RATE, WARMUP = 96, 1.5e-3, 60
 EVAL_EVERY = 100
 
 
 def train(stage: Stage) -> None:
     """Train until the stage ends; leaves weights/clip."""
-    videos, tokens = _load(TRAIN_SEED, CLIPS)
+    frames, tokens = _load(TRAIN_SEED, CLIPS)
     held_out = {domain: _load(HELD_OUT_SEED, {domain: HELD_OUT}) for domain in CLIPS}
     model = build_part("clip", stage.seed)
     average = Average(model, 0.99)
@@ -34,8 +39,8 @@ def train(stage: Stage) -> None:
         rng = np.random.default_rng([stage.seed, stage.step])
         for group in optim.param_groups:
             group["lr"] = stage.rate(PEAK_RATE, WARMUP)
-        rows = rng.choice(len(videos), BATCH, replace=False)
-        pixels = _pixels(videos[rows, rng.integers(0, 16, BATCH)])
+        rows = rng.choice(len(frames), BATCH, replace=False)
+        pixels = _pixels(frames[rows, rng.integers(0, len(SHOWN), BATCH)])
         with torch.autocast("cpu", torch.bfloat16):
             image, text = _embed(model, pixels, tokens[torch.from_numpy(rows)])
         loss = _contrast(image.float(), text.float(), model.logit_scale, tokens[torch.from_numpy(rows)])
@@ -54,12 +59,13 @@ def train(stage: Stage) -> None:
     save_part("clip", _averaged(average), stage.out)
 
 
-def _load(seed: int, counts: dict) -> tuple[np.ndarray, torch.Tensor]:
-    """Videos (n, T, 48, 48, 3) and tokens (n, L)."""
-    drawn = [clips_as_video(seed, 0, count, domain) for domain, count in counts.items()]
-    captions = [caption for _, some in drawn for caption in some]
+def _load(seed: int, counts: dict[Domain, int]) -> tuple[np.ndarray, torch.Tensor]:
+    """The SHOWN frames (n, k, 48, 48, 3) and tokens (n, L) of clips."""
+    clips = [sample_clip(seed, i, domain) for domain, count in counts.items() for i in range(count)]
+    frames = np.stack([render(clip.scene, clip.paths().at(SHOWN)) for clip in clips])
+    captions = [clip.caption for clip in clips]
     tokens = build_tokenizer()(captions, padding="max_length", max_length=TEXT_TOKENS, return_tensors="pt").input_ids
-    return np.concatenate([video for video, _ in drawn]), tokens
+    return frames, tokens
 
 
 def _pixels(frames: np.ndarray) -> torch.Tensor:
@@ -88,11 +94,11 @@ def _averaged(average: Average) -> CLIPModel:
 
 
 @torch.no_grad()
-def _evaluate(average: Average, held_out: dict[str, tuple[np.ndarray, torch.Tensor]]) -> dict[str, float]:
-    """Retrieval of the caption of frame 8 among 128 (top 5 share), per domain."""
+def _evaluate(average: Average, held_out: Mapping[Domain, tuple[np.ndarray, torch.Tensor]]) -> dict[str, float]:
+    """Retrieval of the caption of frame 9 among 128 (top 5 share), per domain."""
     model, row = _averaged(average), {}
-    for domain, (videos, tokens) in held_out.items():
-        image, text = _embed(model, _pixels(videos[:, 8]), tokens)
+    for domain, (frames, tokens) in held_out.items():
+        image, text = _embed(model, _pixels(frames[:, SHOWN.index(9)]), tokens)
         rank = (image @ text.T > (image * text).sum(1, keepdim=True)).sum(1)
         row[f"top5_{domain}"] = round((rank < 5).float().mean().item(), 3)
     return row

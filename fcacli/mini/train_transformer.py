@@ -12,11 +12,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
+from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file, save_file
 
 from fcacli.mini.build import TEXT_TOKENS, build_part, build_scheduler, build_tokenizer, save_part
@@ -41,7 +42,7 @@ class Latents:
 
 def encode(stage: Stage) -> None:
     """Encode the training and held-out clips into work/latents; shards already there are kept."""
-    vae = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float().eval()
+    vae: Any = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float().eval()
     folder = stage.work / "latents"
     folder.mkdir(exist_ok=True)
     jobs = [("held_out", HELD_OUT_SEED, 0, HELD_OUT)]
@@ -56,7 +57,7 @@ def encode(stage: Stage) -> None:
 
 
 @torch.no_grad()
-def _encode_shard(vae: AutoencoderKLCogVideoX, seed: int, first: int, count: int) -> dict[str, torch.Tensor]:
+def _encode_shard(vae: Any, seed: int, first: int, count: int) -> dict[str, torch.Tensor]:
     """Clips, and their first two frames (every other clip: first frame) alone."""
     tokenizer, parts = build_tokenizer(), []
     for start in range(first, first + count, 50):
@@ -187,7 +188,7 @@ def empty_tokens() -> torch.Tensor:
 
 def _loss(
     model: TextToVideo,
-    scheduler: CogVideoXDDIMScheduler,
+    scheduler: Any,
     latents: torch.Tensor,
     noise: torch.Tensor,
     tokens: torch.Tensor,
@@ -207,7 +208,7 @@ def _averaged(average: Average) -> TextToVideo:
 
 
 @torch.no_grad()
-def _evaluate(average: Average, scheduler: CogVideoXDDIMScheduler, held_out: Latents) -> dict[str, float]:
+def _evaluate(average: Average, scheduler: Any, held_out: Latents) -> dict[str, float]:
     """Held-out v-loss at fixed noise levels, with each clip's own caption and with another clip's."""
     model, row, rng = _averaged(average), {}, torch.Generator().manual_seed(0)
     latents = held_out.clip.float()

@@ -5,15 +5,20 @@ A video autoencoder is a general codec, so this stage alone sees both domains, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 
 from fcacli.mini.build import SIZE, build_part, save_part
+from fcacli.mini.scene import Domain
 from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video, to_video_tensor
 
-CLIPS, HELD_OUT = {"base": 1200, "adapt": 500}, 24
+CLIPS: dict[Domain, int] = {"base": 1200, "adapt": 500}
+HELD_OUT = 24
 PEAK_RATE, WARMUP, KL_WEIGHT, L1_WEIGHT = 2.5e-3, 100, 2e-5, 0.02
 WHOLE_FROM, ALONE_SHARE, SHUFFLED_SHARE = 0.35, 0.12, 0.15
 EVAL_EVERY = 250
@@ -27,12 +32,12 @@ def train(stage: Stage) -> None:
 
 def train_decoder(stage: Stage) -> None:
     """Continue with the decoder alone: latents, and so the transformer, stay what they are."""
-    vae = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float()
+    vae: Any = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float()
     vae.encoder.requires_grad_(False)
     _fit(stage, vae, whole_from=0.0)
 
 
-def _fit(stage: Stage, vae: AutoencoderKLCogVideoX, whole_from: float) -> None:
+def _fit(stage: Stage, vae: Any, whole_from: float) -> None:
     """Train what requires a gradient."""
     train_set = np.concatenate([clips_as_video(TRAIN_SEED, 0, count, domain)[0] for domain, count in CLIPS.items()])
     held_out = {domain: to_video_tensor(clips_as_video(HELD_OUT_SEED, 0, HELD_OUT, domain)[0]) for domain in CLIPS}
@@ -83,7 +88,7 @@ def _batch(rng: np.random.Generator, videos: np.ndarray, whole: bool) -> torch.T
     return to_video_tensor(np.ascontiguousarray(video))
 
 
-def _loss(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tensor:
+def _loss(vae: Any, video: torch.Tensor) -> torch.Tensor:
     """Squared and absolute error plus a small KL term; two frames alone decode to one."""
     posterior = vae.encode(video).latent_dist
     output = vae.decode(posterior.sample()).sample
@@ -92,14 +97,14 @@ def _loss(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tensor:
     return F.mse_loss(output, target) + L1_WEIGHT * F.l1_loss(output, target) + KL_WEIGHT * kl
 
 
-def _averaged(average: Average) -> AutoencoderKLCogVideoX:
+def _averaged(average: Average) -> Any:
     vae = build_part("vae", 0)
     vae.load_state_dict(average.state)
     return vae.eval()
 
 
 @torch.no_grad()
-def _evaluate(average: Average, held_out: dict[str, torch.Tensor]) -> dict[str, float]:
+def _evaluate(average: Average, held_out: Mapping[Domain, torch.Tensor]) -> dict[str, float]:
     """Held-out PSNR in dB of whole clips, and of the first two frames encoded alone."""
     vae, row = _averaged(average), {}
     for domain, video in held_out.items():
@@ -116,7 +121,7 @@ def _psnr(output: torch.Tensor, video: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def _write(stage: Stage, average: Average, held_out: dict[str, torch.Tensor], factor: float | None) -> float:
+def _write(stage: Stage, average: Average, held_out: Mapping[Domain, torch.Tensor], factor: float | None) -> float:
     """Save weights/vae; the scaling factor, measured where none is given, brings latents to unit variance."""
     vae = _averaged(average)
     factor = factor or round(1.0 / vae.encode(held_out["base"]).latent_dist.mode().std().item(), 5)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -216,16 +217,15 @@ def _try_clip(rng: np.random.Generator, domain: Domain) -> Clip | None:
         if other is None:
             return None
         things.append(other)
-    style = "bare" if domain == "base" else "glove"
+    style: Literal["bare", "glove"] = "bare" if domain == "base" else "glove"
     table = str(rng.choice(TABLES[domain]))
     scene = Scene(things=tuple(things), hand=_top(target), cloth=None, table=table,
                   table_seed=int(rng.integers(2**31)), hand_style=style)  # fmt: skip
-    if action.verb != "drop":
-        scene = _with_hand(rng, scene, action)
-    if scene is None:
+    placed = scene if action.verb == "drop" else _with_hand(rng, scene, action)
+    if placed is None:
         return None
     order = rng.permutation(len(things))
-    return Clip(scene=replace(scene, things=tuple(scene.things[i] for i in order)), action=action)
+    return Clip(scene=replace(placed, things=tuple(things[i] for i in order)), action=action)
 
 
 def _sample_action(rng: np.random.Generator, domain: Domain) -> Action:
@@ -255,7 +255,7 @@ def _swept(action: Action, thing: Thing) -> np.ndarray | None:
         start = here - step * (r + 5) if action.verb == "push" else here
         inside = (end > r + EDGE_MARGIN - 1e-6).all() and (end < SIDE - r - EDGE_MARGIN + 1e-6).all()
         seen = (start > 0).all() and (start < SIDE).all()
-        if gone < 7 and action.amount == "edge" or not inside or not seen:
+        if (gone < 7 and action.amount == "edge") or not inside or not seen:
             return None
         return here + np.linspace(0, 1, 7)[:, None] * (gone * step)
     rise = {"lift": AMOUNTS.get(action.amount, 0.0), "lift_drop": LIFT_DROP_HEIGHT, "drop": thing.height}.get(action.verb, 0.0)
