@@ -40,16 +40,16 @@ def test_a_denoising_step_costs_at_most_a_third_more_than_the_base_alone() -> No
     with torch.no_grad():
         conditioning = adapter.condition(adapted, given)
         for _ in range(ROUNDS):
-            started = time.perf_counter()
+            started = time.process_time()
             TextOnly().denoise(plain, x, t, given.text, None)
-            seconds["base"].append(time.perf_counter() - started)
-            started = time.perf_counter()
+            seconds["base"].append(time.process_time() - started)
+            started = time.process_time()
             adapter.denoise(adapted, x, t, given.text, conditioning)
-            seconds["fca"].append(time.perf_counter() - started)
-            started = time.perf_counter()
+            seconds["fca"].append(time.process_time() - started)
+            started = time.process_time()
             adapter.condition(adapted, given)
-            seconds["condition"].append(time.perf_counter() - started)
+            seconds["condition"].append(time.process_time() - started)
     ratio = statistics.median(b / a for a, b in zip(seconds["base"][3:], seconds["fca"][3:], strict=True))
     best = {name: min(values) * 1000 for name, values in seconds.items()}
-    print(f"\n{best} ms at best; paired ratio {ratio:.3f}, of the best {best['fca'] / best['base']:.3f}; 1 thread")
+    print(f"\n{best} ms of CPU time at best; paired ratio {ratio:.3f}, of the best {best['fca'] / best['base']:.3f}; 1 thread")
     assert min(ratio, best["fca"] / best["base"]) <= ALLOWED
