@@ -1,7 +1,9 @@
 """The recipe of the bundled base: `python -m fcacli.mini.pretrain STAGE --until HH:MM`.
 
-Run the stages in this order: vae, clip, latents, transformer, decoder (which improves pictures, never latents). Each can be stopped at any time and continues from its last checkpoint in `--work`.
-`--minutes` and `--until` (UTC) fit the learning-rate schedule to the time there is; `--steps` makes it repeatable to the step.
+Run the stages in this order: vae, clip, latents, transformer, decoder (which improves pictures, never latents).
+Each can be stopped at any time and continues from its last checkpoint in `--work`. `--minutes` and `--until` (UTC)
+fit the learning-rate schedule to the time there is; `--steps` makes it repeatable to the step. On busy cores one
+thread per process (`--threads 1`, OMP_NUM_THREADS=1) is several times faster than two: threads wait for each other.
 """
 
 from __future__ import annotations
