@@ -239,7 +239,7 @@ def _video_frames(path: Path, track: Track) -> Iterator[np.ndarray]:
                 track.stamps.append(frame.time)
                 damaged += frame.is_corrupt
                 end = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
-                picture = reformatter.reformat(frame, format="rgb24").to_ndarray()
+                picture = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
                 yield _upright(picture, frame, stream)
         except (av.error.FFmpegError, OSError) as error:
             track.problem = f"decoding ends after {len(track.stamps)} frames: {_say(error)}"

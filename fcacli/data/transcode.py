@@ -93,7 +93,7 @@ def _encode(video: Path, frames: Iterator[np.ndarray], track: Track, path: Path)
             # a stamp that falls back (broken files) moves just behind the frame before it
             tick = max(tick + 1, round((track.stamp(-1) - track.stamp(0)) * CLOCK))
             frame = av.VideoFrame.from_ndarray(resize_frame(picture, width, height, "stretch"), format="rgb24")
-            frame = reformatter.reformat(frame, format="yuv444p")
+            frame = reformatter.reformat(frame, format="yuv444p", threads=1)
             frame.pts, frame.time_base = tick, Fraction(1, CLOCK)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
