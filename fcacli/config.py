@@ -193,7 +193,7 @@ def from_dict(cls: type[C], values: Any, where: str = "config") -> C:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     if unknown := sorted(set(values) - set(fields)):
-        raise Misuse(f"{where}: unknown field {', '.join(unknown)}", "the version of fca that wrote it, if that was a newer one")
+        raise Misuse(f"{where}: unknown field {', '.join(unknown)}", f"one of {', '.join(fields)}")
     missing = [
         name
         for name, field in fields.items()
@@ -228,7 +228,9 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in options:
             return None
         if isinstance(value, dict):
-            kinds = {get_args(get_type_hints(option)["kind"])[0]: option for option in options if dataclasses.is_dataclass(option)}
+            kinds: dict[Any, Any] = {
+                get_args(get_type_hints(option)["kind"])[0]: option for option in options if dataclasses.is_dataclass(option)
+            }
             if value.get("kind") not in kinds:
                 raise Misuse(f"{where}.kind is {value.get('kind')!r}; expected one of {', '.join(map(repr, kinds))}")
             return from_dict(kinds[value["kind"]], value, where)

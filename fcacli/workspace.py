@@ -1,9 +1,9 @@
 """Where things lie: data/, runs/ and predictions/ under one folder, and writes that are whole or not there.
 
-    data/<name>/{train,val,test}/metadata.jsonl + videos/     made by `fca prepare`
-    data/<name>/cache/                                        encoded clips, made by `fca train` or `fca prepare --base`
-    runs/<run>/                                               made by `fca train`; see training/checkpoint.py
-    predictions/<name>/                                       made by `fca predict`
+data/<name>/{train,val,test}/metadata.jsonl + videos/     made by `fca prepare`
+data/<name>/cache/                                        encoded clips, made by `fca train` or `fca prepare --base`
+runs/<run>/                                               made by `fca train`; see training/checkpoint.py
+predictions/<name>/                                       made by `fca predict`
 """
 
 import json
@@ -147,7 +147,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free disk space, or a folder that you may write to") from error
+        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free some space, or another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -159,7 +159,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free disk space, or a folder that you may write to") from error
+        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free some space, or another folder") from error
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -171,7 +171,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.rename(path)
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free disk space, or a folder that you may write to") from error
+        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free some space, or another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

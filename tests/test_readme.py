@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from fcacli import config
 from fcacli.cli.app import app
 from fcacli.cli.completions import commands
+from fcacli.model.bases import DEFAULTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,6 +50,19 @@ def test_every_reading_that_is_a_field_is_in_the_table():
     table = README.split("What the paper leaves open")[1].split("## Files")[0]
     for field in dataclasses.fields(config.FCAConfig):
         assert field.name == "kind" or f"{field.name}`" in table, field.name
+
+
+def test_the_table_has_the_defaults_of_the_bundled_base():
+    row = DEFAULTS["mini"][1]
+    table = README.split("What the paper leaves open")[1].split("## Files")[0]
+    for said in (
+        f"mini {row.adapter_width} |",
+        f"16, mini {row.tokens_per_frame} |",
+        f"mini {row.text_width}, {row.text_heads}, {row.text_blocks} |",
+        f"6, mini {row.guidance:g} |",
+        f"2B {DEFAULTS['cogvideox-2b'][1].adapter_width}, 5B {DEFAULTS['cogvideox-5b'][1].adapter_width},",
+    ):
+        assert said in table, said
 
 
 def test_every_file_named_in_the_file_map_exists():
