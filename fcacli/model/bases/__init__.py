@@ -79,7 +79,6 @@ _MINI = BaseDefaults(
     accumulate=1,
     warmup=20,
     validate_every=200,
-    precision="fp32",
     checkpointing=False,
 )
 _2B = BaseDefaults(frames=16, width=256, height=256, fps=8, adapter_width=1920, cuda_gib=20)
