@@ -255,7 +255,7 @@ def test_interrupted_it_leaves_whole_clips_and_goes_on(tmp_path, number):
     else:
         process.kill()
     process.stdout.read()  # until the workers, too, are gone
-    assert process.wait(timeout=20) != 0
+    assert process.wait(timeout=60) != 0
     dataset = tmp_path / "data" / "ssv2"
     assert not (dataset / "dataset.json").exists()
     made = [path for path in dataset.glob("train/videos/*") if not path.name.startswith(".")]
