@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fcacli import __version__
-from fcacli.config import to_dict
+from fcacli.config import ClipConfig, to_dict
 from fcacli.data.dataset import sample_frames, usable_clips
 from fcacli.data.decode import Unreadable, decode
 from fcacli.data.manifest import Clip, Split
@@ -82,7 +82,9 @@ def evaluate_run(
     dataset = workspace.dataset(trained.config.data)
     config = trained.config.clip
     clips = choose_clips(usable_clips(dataset, split, config.frames, report), CLIPS if limit is None else limit)
-    truths = {clip.id: sample_frames(dataset, split, clip, config) for clip in clips}
+    truths = _truths(dataset, split, clips, config, report)
+    left_out = [clip.id for clip in clips if clip.id not in truths]
+    clips = [clip for clip in clips if clip.id in truths]
     folder = trained.run / "eval" / trained.checkpoint.name
     jobs = _jobs(trained, clips, folder / "clips", dataset / "cache" / "base-predictions")
     generate(trained, jobs, truths, report)
@@ -92,6 +94,7 @@ def evaluate_run(
     said = conditions(config.init_frames, [v.shape for v in truths.values()], "generated frames, lossless")
     said |= {
         "split": split,
+        "left_out": left_out,
         "sampling": to_dict(trained.config.sample),
         "truth": f"frames sampled as in training, fit {config.fit}",
     }
@@ -182,6 +185,24 @@ def choose_clips(clips: Sequence[Clip], limit: int) -> list[Clip]:
     """`limit` clips by a fixed draw: always the same ones, and a larger limit only adds to them."""
     order = np.random.default_rng(0).permutation(len(clips))[:limit]
     return [clips[i] for i in order]
+
+
+def _truths(dataset: Path, split: Split, clips: Sequence[Clip], config: ClipConfig, report: Report) -> dict[str, np.ndarray]:
+    """The true frames by clip; a clip that cannot be read is named and left out.
+
+    Raises:
+        FcaError: none can be read.
+    """
+    truths = {}
+    for clip in track(clips, report, "read clips"):
+        try:
+            truths[clip.id] = sample_frames(dataset, split, clip, config)
+        except FcaError as error:
+            report(Message(f"{error.message}; left out", "warning"))
+            failure = error
+    if not truths:
+        raise failure
+    return truths
 
 
 def _row(trained: Trained) -> str:

@@ -9,7 +9,7 @@ from trained_run import CLIP, VAL_CLIPS, add_run, make_workspace, source_video
 
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.frame import psnr
-from fcacli.events import Event, Progress
+from fcacli.events import Event, Message, Progress
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_pngs
 from fcacli.workflows import evaluate
 from fcacli.workflows.evaluate import BASE_ROW, COPY_ROW, choose_clips, evaluate_folders, evaluate_run
@@ -110,6 +110,17 @@ def test_a_damaged_frame_is_named(workspace: Workspace) -> None:
     frame.write_bytes(b"")
     with pytest.raises(FcaError, match=r"007\.png"):
         evaluate_run(workspace, limit=1)
+
+
+def test_an_unreadable_clip_is_named_and_the_rest_is_scored(workspace: Workspace) -> None:
+    (workspace.data / "toy" / "val" / "videos" / "clip1.mp4").write_bytes(b"no video")
+    events: list[Event] = []
+    result = evaluate_run(workspace, report=events.append)
+    assert result.results["clips"] == VAL_CLIPS - 1
+    assert result.results["conditions"]["left_out"] == ["clip1"]
+    warnings = [event.text for event in events if isinstance(event, Message) and event.level == "warning"]
+    assert len(warnings) == 1
+    assert "clip1.mp4" in warnings[0]
 
 
 def test_a_larger_limit_only_adds_clips() -> None:
