@@ -116,7 +116,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
                 slots = range(micro * config.batch_size, (micro + 1) * config.batch_size)
                 shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
                 drawn = draw(config.seed, state.step, slots, per_step, shape, timesteps, config.caption_dropout)
-                with _attention(config, accelerator.device):
+                with attention_kernels(config, accelerator.device):
                     with accelerator.autocast():
                         loss = diffusion_loss(base, adapter, batch, (null_text, null_mask), drawn)  # (B,)
                     accelerator.backward(loss.mean() / config.accumulate)
@@ -146,7 +146,7 @@ def _accelerator(config: TrainConfig, device: torch.device) -> Accelerator:
     return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
 
 
-def _attention(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
+def attention_kernels(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
     """Which attention kernels a training step uses; around the backward pass too, which recomputes under checkpointing.
 
     On the CPU the flash kernel's backward pass in bf16 takes half of an FCA step; with plain matrix products and a softmax

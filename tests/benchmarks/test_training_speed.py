@@ -1,0 +1,66 @@
+"""How much longer a training step is with FCA than with LoRA, on the bundled miniature; run with -m benchmark."""
+
+import time
+from statistics import median
+
+import pytest
+import torch
+
+from fcacli.model.attach import attach
+from fcacli.model.bases import load_base, resolve_base
+from fcacli.training.loop import attention_kernels
+from fcacli.training.objective import diffusion_loss, draw
+from fcacli.training.optim import make_optimizer
+from fcacli.workflows.devices import computes_bf16
+from fcacli.workflows.train_options import TrainOptions, resolve
+
+ROUNDS = 7
+
+
+def steps_of(kind):
+    """A function that takes one whole training step of the miniature's defaults on random encodings."""
+    base = load_base(resolve_base("mini"))
+    config = resolve(TrainOptions(adapter=kind), base.spec, base.fingerprint, "none", computes_bf16("cpu"))
+    torch.manual_seed(0)
+    adapter = attach(base, config.adapter, config.clip)
+    optimizer = make_optimizer(adapter.trainable(), config)
+    parameters = [parameter for _, parameter in adapter.trainable()]
+    shape, size = base.latent_shape(config.clip), config.batch_size
+    encoder, text_width = base.config("image_encoder"), base.config("transformer")["text_embed_dim"]
+    patches = config.clip.init_frames * (encoder["image_size"] // encoder["patch_size"]) ** 2
+    batch = {
+        "latents": torch.randn(size, *shape),
+        "init_latents": torch.randn(size, 1, *shape[1:]),
+        "image": torch.randn(size, patches, encoder["hidden_size"]),
+        "text": torch.randn(size, base.text_length, text_width),
+        "text_mask": torch.arange(base.text_length).expand(size, -1) < 6,
+    }
+    null = (torch.zeros(base.text_length, text_width), torch.arange(base.text_length) < 1)
+    device = torch.device("cpu")
+
+    def step(number):
+        drawn = draw(0, number, range(size), size, shape, 1000, config.caption_dropout)
+        with attention_kernels(config, device):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+                loss = diffusion_loss(base, adapter, batch, null, drawn).mean()
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+@pytest.mark.benchmark
+def test_training_step_is_at_most_1_8_times_that_of_lora():
+    """Whole steps at the same batch, in turn, so that both see the same machine; by processor time."""
+    steps = {kind: steps_of(kind) for kind in ("fca", "lora")}
+    taken = {kind: [] for kind in steps}
+    for number in range(1 + ROUNDS):
+        for kind, step in steps.items():
+            start = time.process_time()
+            step(number)
+            taken[kind].append(time.process_time() - start)
+    fca, lora = (median(taken[kind][1:]) for kind in ("fca", "lora"))
+    print(f"\ntraining step, mini, batch 16: FCA {1000 * fca:.0f} ms, LoRA {1000 * lora:.0f} ms, {fca / lora:.2f}x")
+    assert fca <= 1.8 * lora
