@@ -106,7 +106,7 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig) -> Adapter:
     if not isinstance(config, FCAConfig):
         return LoRAAdapter(config, base, clip)
     blocks = getattr(transformer, seam.BLOCKS)
-    adapter = FCAAdapter(config, Geometry.of(base, clip), clip, blocks)
+    adapter = FCAAdapter(config, Geometry.of(base, clip), clip, base.spec.name, blocks)
     if base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
         adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))

@@ -20,11 +20,14 @@ def dense_weight(linear: nn.Module) -> Tensor:
         from bitsandbytes.functional import dequantize_4bit
 
         return dequantize_4bit(weight.data, weight.quant_state).float()
-    if getattr(weight, "SCB", None) is not None:
+    scales = getattr(weight, "SCB", None)
+    if scales is None:  # the first call of an 8-bit layer moves them
+        scales = getattr(getattr(linear, "state", None), "SCB", None)
+    if scales is not None:
         from bitsandbytes.functional import int8_vectorwise_dequant
 
-        return int8_vectorwise_dequant(weight.data, weight.SCB).float()
-    if type(weight) in (nn.Parameter, Tensor) or (isinstance(weight, Tensor) and weight.is_floating_point()):
+        return int8_vectorwise_dequant(weight.data, scales).float()
+    if weight.is_floating_point():
         return weight.detach().float()
     raise FcaError(
         f"cannot copy the weights of a frozen {type(linear).__name__} ({weight.dtype})",

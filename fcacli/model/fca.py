@@ -165,17 +165,20 @@ class FCAAdapter(nn.Module):
         config: what the paper leaves open, and the ablations.
         geometry: sizes of base and clip.
         clip: the clip it is made for.
+        base_name: of the base it is made for.
         blocks: the frozen DiT blocks, from which projections and norms are copied.
     """
 
-    def __init__(self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, blocks: Iterable[nn.Module]):
+    def __init__(
+        self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, base_name: str, blocks: Iterable[nn.Module]
+    ):
         super().__init__()
         if config.width > geometry.d or config.width % geometry.head_dim:
             raise Misuse(
                 f"--adapter-width {config.width} is not a multiple of the base's head width {geometry.head_dim} "
                 f"up to its width {geometry.d}"
             )
-        self.config, self.geometry, self.clip = config, geometry, clip
+        self.config, self.geometry, self.clip, self.base_name = config, geometry, clip, base_name
         self.layers = nn.ModuleList(FCALayer(config, geometry, attention_parts(block)) for block in blocks)
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
         self.text_modules = nn.ModuleList(

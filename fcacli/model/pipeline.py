@@ -31,7 +31,7 @@ def base_of_pipeline(pipeline: Any, trained_on: str) -> CogVideoX:
     """
     if type(pipeline).__name__ != "CogVideoXPipeline":
         raise FcaError(f"fca adapts a CogVideoXPipeline, not a {type(pipeline).__name__}")
-    spec = resolve_base(getattr(pipeline, "name_or_path", None) or trained_on)
+    spec = resolve_base(str(getattr(pipeline, "name_or_path", None) or trained_on))
     return CogVideoX.from_pipeline(pipeline, spec)
 
 
@@ -50,7 +50,7 @@ def pipeline_arguments(
     needed = (clip.init_frames, clip.height, clip.width, 3)
     if frames.shape != needed or frames.dtype != np.uint8:
         raise Misuse(f"the adapter takes frames uint8 {needed}, got {frames.dtype} {frames.shape}")
-    base = base_of_pipeline(pipeline, str(pipeline.name_or_path))
+    base = base_of_pipeline(pipeline, adapter.base_name)
     features, mask = base.encode_text(["", text])  # (2, L, d_text)
     init_latents = base.encode_init(frames)  # (F0, C, h, w)
     image = base.encode_image(frames)  # (P, d_image)

@@ -1,0 +1,78 @@
+"""The LoRA baseline: extra token frames in front, or in place where that is right."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from small import CLIP, inputs, wake
+
+from fcacli.config import ClipConfig, LoRAConfig
+from fcacli.errors import FcaError, Misuse
+from fcacli.model.attach import attach, attached, detach
+from fcacli.model.bases.cogvideox import CogVideoX
+
+MakeBase = Callable[..., CogVideoX]
+
+
+@pytest.mark.parametrize("kind", ["absolute", "rotary", "temporal_patch"])
+def test_clean_latents_are_extra_frames_in_front(make_base: MakeBase, kind: str) -> None:
+    base = make_base(kind)
+    x_t, t, given = inputs(base)
+    clean = given.init_latents.repeat(1, base.temporal_patch, 1, 1, 1)
+    expected = base.denoise(torch.cat([clean, x_t], 1), t, given.text)[:, clean.shape[1] :]
+    adapter = attach(base, LoRAConfig(rank=4), CLIP)
+    output = adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given))
+    assert output.shape == x_t.shape
+    assert torch.equal(output, expected)  # B starts at zero: no weight differs from the base's
+
+
+def test_only_lora_matrices_train_and_detaching_restores_the_base(make_base: MakeBase) -> None:
+    base = make_base("rotary")
+    names = list(base.transformer.state_dict())
+    x_t, t, given = inputs(base)
+    plain = base.denoise(x_t, t, given.text)
+    base.transformer.enable_gradient_checkpointing()
+    adapter = attach(base, LoRAConfig(rank=4), CLIP)
+    assert attached(base.transformer)
+    wake(adapter)
+    adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for _, parameter in adapter.trainable())
+    own = {id(parameter) for _, parameter in adapter.trainable()}
+    assert {id(p) for p in base.transformer.parameters() if p.requires_grad} == own
+    assert adapter.parameter_count == 2 * 4 * (32 * 4 + 4 * 32)  # layers x targets x (A + B)
+    detach(base.transformer)
+    assert list(base.transformer.state_dict()) == names
+    assert torch.equal(base.denoise(x_t, t, given.text), plain)
+
+
+def test_matrices_are_float32_on_a_bfloat16_base(make_base: MakeBase) -> None:
+    base = make_base("absolute", torch.bfloat16)
+    adapter = attach(base, LoRAConfig(rank=4), CLIP)
+    assert {parameter.dtype for _, parameter in adapter.trainable()} == {torch.float32}
+    x_t, t, given = inputs(base)
+    assert adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)).dtype == torch.bfloat16
+
+
+def test_in_place_replaces_the_one_given_frame(make_base: MakeBase) -> None:
+    base = make_base()
+    clip = ClipConfig(frames=17, init_frames=1, width=32, height=32, fps=8)
+    x_t, t, given = inputs(base)
+    x_t = torch.cat([x_t, x_t[:, :1]], 1)
+    expected = base.denoise(torch.cat([given.init_latents, x_t[:, 1:]], 1), t, given.text)
+    adapter = attach(base, LoRAConfig(rank=4, init="in_place"), clip)
+    assert torch.equal(adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)), expected)
+
+
+@pytest.mark.parametrize(("kind", "frames", "init"), [("absolute", 16, 1), ("absolute", 17, 2), ("temporal_patch", 17, 1)])
+def test_in_place_is_refused_where_the_first_latent_covers_more(make_base: MakeBase, kind: str, frames: int, init: int) -> None:
+    clip = ClipConfig(frames=frames, init_frames=init, width=32, height=32, fps=8)
+    base = make_base(kind)
+    with pytest.raises(Misuse, match="in_place"):
+        attach(base, LoRAConfig(rank=4, init="in_place"), clip)
+    assert not attached(base.transformer)
+
+
+def test_a_plain_pipeline_cannot_take_extra_frames(make_base: MakeBase) -> None:
+    adapter = attach(make_base(), LoRAConfig(rank=4), CLIP)
+    with pytest.raises(FcaError, match="plain diffusers pipeline"):
+        adapter.for_pipeline(None, None, "")  # type: ignore[arg-type]
