@@ -134,7 +134,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
             log.measured(state.step, pace.stepped(mean) | memory(accelerator.device))
             report(Progress(PHASE, state.step, config.steps, pace.shown()))
 
-    if signals.received is not None and state.step < config.steps:
+    if stop and signals.received is not None:
         raise _interrupted(signals, state.step, config, f"saved in {saved}")
     return state
 

@@ -27,6 +27,10 @@ LABELS = {
 }
 
 
+PATIENCE = 300
+"""Seconds that a process may take to start or to stop on a loaded machine; a few on a free one."""
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, tiny_base_folder):
     """A workspace with prepared and encoded clips; copy it, do not write into it."""
@@ -326,9 +330,12 @@ def test_signal_to_a_real_process_saves_and_the_next_continues(workspace, asked,
     command += ["--sample-steps", "2", "--validate-clips", "1", "--validate-every", "0", "--steps", "400"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=workspace.root, env=environment, stderr=subprocess.PIPE, text=True)
-    wait_for_steps(workspace, 3, process)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    try:
+        wait_for_steps(workspace, 3, process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
     assert process.returncode == code, said
     assert "step" in said and "Traceback" not in said
     run = workspace.run()
@@ -341,9 +348,9 @@ def test_signal_to_a_real_process_saves_and_the_next_continues(workspace, asked,
     assert f"from step {stopped}" in listener.text
 
 
-def wait_for_steps(workspace, count, process, seconds=90):
+def wait_for_steps(workspace, count, process):
     """Until the run has logged so many steps."""
-    for _ in range(seconds * 20):
+    for _ in range(PATIENCE * 20):
         logs = list(workspace.runs.glob("*/log.jsonl"))
         if logs and len(logs[0].read_text().splitlines()) >= count:
             return
