@@ -169,9 +169,7 @@ class FCAAdapter(nn.Module):
         blocks: the frozen DiT blocks, from which projections and norms are copied.
     """
 
-    def __init__(
-        self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, base_name: str, blocks: Iterable[nn.Module]
-    ):
+    def __init__(self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, base_name: str, blocks: Iterable[nn.Module]):
         super().__init__()
         if config.width > geometry.d or config.width % geometry.head_dim:
             raise Misuse(

@@ -32,10 +32,8 @@ def frame_wise_attention(
     """
     frames = key_frames.shape[2]
     text, video = query[:, :, :text_length], query[:, :, text_length:]
-    attended_text = F.scaled_dot_product_attention(
-        text, all_keys(key_frames, key_init), all_keys(value_frames, value_init)
-    )  # (B, H, L, c)
-    attended_video = F.scaled_dot_product_attention(
+    attended_text = attend(text, all_keys(key_frames, key_init), all_keys(value_frames, value_init))  # (B, H, L, c)
+    attended_video = attend(
         rearrange(video, "b h (f n) c -> (b f) h n c", f=frames),
         keys_of_each_frame(key_frames, key_init),
         keys_of_each_frame(value_frames, value_init),
@@ -45,7 +43,21 @@ def frame_wise_attention(
 
 def unmasked_attention(query: Tensor, key_frames: Tensor, value_frames: Tensor, key_init: Tensor, value_init: Tensor) -> Tensor:
     """The ablation without the frame-wise mask: every query (B, H, L + F*N, c) sees all y_frames and all of x_init."""
-    return F.scaled_dot_product_attention(query, all_keys(key_frames, key_init), all_keys(value_frames, value_init))
+    return attend(query, all_keys(key_frames, key_init), all_keys(value_frames, value_init))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(c)) v for (B, H, S, c) and (B, H, S', c); `seen` is true where a key may be read.
+
+    Torch's fused attention, except in training on a CPU: its backward in bfloat16 takes twice as long there as these two
+    matrix products.
+    """
+    if query.device.type != "cpu" or not (torch.is_grad_enabled() and query.requires_grad):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, H, S, S')
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    return scores.softmax(-1) @ value
 
 
 def all_keys(frames: Tensor, init: Tensor) -> Tensor:

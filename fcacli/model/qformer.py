@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fcacli.config import FCAConfig
+from fcacli.model.functional import attend
 
 
 class FrameText(nn.Module):
@@ -98,5 +99,5 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor, seen: Tensor | None) -> Tensor:
         query = rearrange(self.to_q(x), "b s (h c) -> b h s c", h=self.heads)
         key, value = rearrange(self.to_kv(context), "b s (two h c) -> two b h s c", two=2, h=self.heads)
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        attended = attend(query, key, value, seen)
         return self.to_out(rearrange(attended, "b h s c -> b s (h c)"))

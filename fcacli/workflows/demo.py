@@ -36,7 +36,7 @@ from fcacli.workspace import Workspace, read_json, write_json
 if TYPE_CHECKING:
     from fcacli.mini.scene import Action, Scene
 
-CLIPS, STEPS = 600, 300
+CLIPS, STEPS = 600, 650
 """Chosen so that everything ends within 10 minutes on two cores."""
 SCORED, SHOWN = 32, 4
 """Held-out clips that are scored, and that are in demo.mp4."""

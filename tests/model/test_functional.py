@@ -6,7 +6,7 @@ from diffusers.models.embeddings import apply_rotary_emb, get_3d_rotary_pos_embe
 from reference.dense_fca import dense_mask
 from torch.nn import functional
 
-from fcacli.model.functional import frame_wise_attention, rotate, unmasked_attention
+from fcacli.model.functional import attend, frame_wise_attention, rotate, unmasked_attention
 
 
 def parts(frames: int = 3, tokens: int = 2, init: int = 5, text: int = 4, per_frame: int = 6) -> tuple[torch.Tensor, ...]:
@@ -27,6 +27,16 @@ def test_folded_attention_equals_dense_mask(tokens: int, init: int) -> None:
     dense = torch.softmax(query @ key.transpose(-1, -2) / 8**0.5 + mask, -1) @ value
     folded = frame_wise_attention(query, key_frames, value_frames, key_init, value_init, text_length=4)
     torch.testing.assert_close(folded, dense, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_written_out_for_training_equals_the_fused_one(masked: bool) -> None:
+    query, _, _, key, value = parts()
+    seen = torch.tensor([True, True, False, True, False])[None, None, None] if masked else None
+    query.requires_grad_()
+    with torch.no_grad():
+        fused = attend(query, key, value, seen)
+    torch.testing.assert_close(attend(query, key, value, seen), fused)
 
 
 def test_unmasked_attention_sees_everything() -> None:
