@@ -98,9 +98,11 @@ class FCALayer(nn.Module):
 
         x_init carries the rotary embedding of the initial frames' positions, y_frames none.
         """
-        empty = self.to_k.weight.new_zeros(batch, 0, self.to_k.in_features)
-        init = empty if x_init is None else x_init.to(self.to_k.weight.dtype)
-        frames = empty.unsqueeze(1).expand(-1, self.frames, -1, -1) if y_frames is None else y_frames
+        like, dtype, d = y_frames if x_init is None else x_init, self.to_k.weight.dtype, self.to_k.in_features
+        assert like is not None
+        init = like.new_zeros(batch, 0, d) if x_init is None else x_init
+        frames = like.new_zeros(batch, self.frames, 0, d) if y_frames is None else y_frames
+        init, frames = init.to(dtype), frames.to(dtype)
         key_frames, value_frames = (
             rearrange(project(frames), "b f m (h c) -> b h f m c", h=self.heads) for project in (self.to_k, self.to_v)
         )
@@ -141,8 +143,9 @@ class FCALayer(nn.Module):
             if rotary is not None:
                 query_text, query_video = query[:, :, :text_length], query[:, :, text_length:]
                 query = torch.cat([query_text, rotate(query_video, rotary)], dim=2)
-            keys = keys.to(query.device, query.dtype)
-            parts = (query, keys.key_frames, keys.value_frames, keys.key_init, keys.value_init)
+            own = (keys.key_frames, keys.value_frames, keys.key_init, keys.value_init)
+            key_frames, value_frames, key_init, value_init = (part.to(query.dtype) for part in own)
+            parts = (query, key_frames, value_frames, key_init, value_init)
             attended = frame_wise_attention(*parts, text_length) if self.mask == "frame" else unmasked_attention(*parts)
             out = self.to_out(rearrange(attended, "b h s c -> b s (h c)"))  # (B, L + F*N, d)
             return modulated.gate_video * out[:, text_length:], modulated.gate_text * out[:, :text_length]

@@ -8,6 +8,7 @@ video = pipe(**arguments).frames[0]
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from fcacli.model.conditioning import Given
 
 if TYPE_CHECKING:
     from fcacli.model.fca import FCAAdapter
+
+
+_image_encoders: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""A pipeline has no image encoder: the one loaded for it."""
 
 
 def base_of_pipeline(pipeline: Any, trained_on: str) -> CogVideoX:
@@ -51,9 +56,13 @@ def pipeline_arguments(
     if frames.shape != needed or frames.dtype != np.uint8:
         raise Misuse(f"the adapter takes frames uint8 {needed}, got {frames.dtype} {frames.shape}")
     base = base_of_pipeline(pipeline, adapter.base_name)
+    if pipeline in _image_encoders:
+        base._parts["image_encoder"] = _image_encoders[pipeline].to(base.device)
+    adapter.text_modules.to(base.device)  # the rest is part of the transformer and moves with the pipeline
     features, mask = base.encode_text(["", text])  # (2, L, d_text)
     init_latents = base.encode_init(frames)  # (F0, C, h, w)
     image = base.encode_image(frames)  # (P, d_image)
+    _image_encoders[pipeline] = base.image_encoder
 
     def given(row: int) -> Given:
         return Given(init_latents[None], features[row : row + 1], mask[row : row + 1], image[None])

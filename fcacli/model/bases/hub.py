@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from functools import cache
 from pathlib import Path
 
 from fcacli.errors import FcaError
 
-PIPELINE_FILES = [
-    "model_index.json",
-    *(f"{part}/*" for part in ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")),
-]
-ENCODER_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+PIPELINE_FILES = ("model_index.json", *(f"{part}/*" for part in PARTS))
+ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _WHOLE = 64 * 2**20
 _SAMPLE = 4 * 2**20
 
 
-def local_folder(source: str, files: list[str]) -> Path:
+@cache
+def local_folder(source: str, files: tuple[str, ...]) -> Path:
     """The folder of a model: `source` itself, or the hub cache's copy, downloaded where it is not complete.
 
     Raises:
@@ -29,10 +28,9 @@ def local_folder(source: str, files: list[str]) -> Path:
         return Path(source)
     import huggingface_hub
 
+    ignored = ["*.bin", "*.msgpack", "*.h5"]
     try:
-        return Path(
-            huggingface_hub.snapshot_download(source, allow_patterns=files, ignore_patterns=["*.bin", "*.msgpack", "*.h5"])
-        )
+        return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(files), ignore_patterns=ignored))
     except Exception as error:
         raise _unreachable(source, error) from error
 
@@ -56,7 +54,7 @@ def hub_holds(hub_id: str) -> bool:
     import huggingface_hub
 
     try:
-        snapshot = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=PIPELINE_FILES, local_files_only=True))
+        snapshot = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(PIPELINE_FILES), local_files_only=True))
         if all(any((snapshot / part).glob("*.safetensors")) for part in ("transformer", "vae", "text_encoder")):
             return True
     except Exception:
