@@ -91,26 +91,19 @@ class FCALayer(nn.Module):
         nn.init.zeros_(self.to_out.weight)
         nn.init.zeros_(self.to_out.bias)
 
-    def condition(
-        self, y_frames: Tensor | None, x_init: Tensor | None, batch: int, init_rotary: tuple[Tensor, Tensor] | None
-    ) -> LayerConditioning:
+    def condition(self, y_frames: Tensor, x_init: Tensor, init_rotary: tuple[Tensor, Tensor] | None) -> LayerConditioning:
         """k, v = W_k, W_v [y_frames ; x_init], from y_frames (B, F, M, d) and x_init (B, K, d); once per clip.
 
         x_init carries the rotary embedding of the initial frames' positions, y_frames none.
         """
-        like, dtype, d = y_frames if x_init is None else x_init, self.to_k.weight.dtype, self.to_k.in_features
-        assert like is not None
-        init = like.new_zeros(batch, 0, d) if x_init is None else x_init
-        frames = like.new_zeros(batch, self.frames, 0, d) if y_frames is None else y_frames
-        init, frames = init.to(dtype), frames.to(dtype)
+        y_frames, x_init = (context.to(self.to_k.weight.dtype) for context in (y_frames, x_init))
         key_frames, value_frames = (
-            rearrange(project(frames), "b f m (h c) -> b h f m c", h=self.heads) for project in (self.to_k, self.to_v)
+            rearrange(project(y_frames), "b f m (h c) -> b h f m c", h=self.heads) for project in (self.to_k, self.to_v)
         )
         key_init, value_init = (
-            rearrange(project(init), "b k (h c) -> b h k c", h=self.heads) for project in (self.to_k, self.to_v)
+            rearrange(project(x_init), "b k (h c) -> b h k c", h=self.heads) for project in (self.to_k, self.to_v)
         )
-        key_init = self.norm_k(key_init)
-        key_init = rotate(key_init, init_rotary) if x_init is not None else key_init
+        key_init = rotate(self.norm_k(key_init), init_rotary)
         return LayerConditioning(self.norm_k(key_frames), value_frames, key_init, value_init)
 
     def forward(
@@ -199,29 +192,29 @@ class FCAAdapter(nn.Module):
         Gradients reach W_k, W_v and the text modules; the frozen pass has none.
         """
         latents = fill_temporal_patch(given.init_latents, base.temporal_patch)  # (B, F0, C, h, w)
-        batch, frames, _, height, width = latents.shape
-        rotary = base.rotary(frames, height, width)
+        _, frames, _, height, width = latents.shape
+        rotary = None if self.config.init_features == "none" else base.rotary(frames, height, width)
         y_frames = self.frame_wise_text(given)
         x_init = self.initial_features(base, latents, given.text)
         layers = zip(self.parallel_modules, y_frames, x_init, strict=True)
-        return FCAConditioning(tuple(layer.condition(y, x, batch, rotary) for layer, y, x in layers))
+        return FCAConditioning(tuple(layer.condition(y, x, rotary) for layer, y, x in layers))
 
-    def frame_wise_text(self, given: Given) -> list[Tensor] | list[None]:
-        """y_frames (B, F, M, d) of every layer."""
+    def frame_wise_text(self, given: Given) -> list[Tensor]:
+        """y_frames (B, F, M, d) of every layer; M is 0 in the ablation without."""
         if self.config.text_modules == "none":
-            return [None] * self.geometry.layers
+            return [given.text.new_zeros(len(given.text), self.geometry.frames, 0, self.geometry.d)] * self.geometry.layers
         made = [module(given.text, given.text_mask, given.image) for module in self.text_modules]
         return made * self.geometry.layers if self.config.text_modules == "shared" else made
 
     @torch.no_grad()
-    def initial_features(self, base: CogVideoX, latents: Tensor, text: Tensor) -> list[Tensor] | list[None]:
-        """x_init (B, K, d) of every layer, from the initial frames' latents (B, F0, C, h, w).
+    def initial_features(self, base: CogVideoX, latents: Tensor, text: Tensor) -> list[Tensor]:
+        """x_init (B, K, d) of every layer, from the initial frames' latents (B, F0, C, h, w); K is 0 in the ablation without.
 
         "layer": what each frozen block's attention reads when the base itself, adapter off, sees the initial frames at time
         step `init_timestep` with the sample's text. "patch": the normalised patch embedding, for all layers.
         """
         if self.config.init_features == "none":
-            return [None] * self.geometry.layers
+            return [latents.new_zeros(len(latents), 0, self.geometry.d)] * self.geometry.layers
         if self.config.init_features == "patch":
             embedded = base.patch_embed(latents, text)
             return [functional.layer_norm(embedded, embedded.shape[-1:])] * self.geometry.layers

@@ -46,7 +46,7 @@ def test_module_equals_its_equations_with_a_dense_mask(make_base: MakeBase, kind
     layer, frames = adapter.layers[1], adapter.geometry.frames
     video, text, temb, y_frames, x_init = layer_inputs(layer, frames)
     rotary, init_rotary = base.rotary(4, 8, 8), base.rotary(base.temporal_patch, 8, 8)
-    keys = layer.condition(y_frames, x_init, 2, init_rotary)
+    keys = layer.condition(y_frames, x_init, init_rotary)
     added_video, added_text = layer(video, text, temb, unused(), rotary, keys)
     state = {name: tensor.detach() for name, tensor in layer.state_dict().items()}
     for row in range(2):
@@ -64,7 +64,7 @@ def test_mask_hides_other_frames(make_base: MakeBase, kind: str) -> None:
     video, text, temb, y_frames, x_init = layer_inputs(layer, frames)
 
     def module(y_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        keys = layer.condition(y_frames, x_init, 2, base.rotary(base.temporal_patch, 8, 8))
+        keys = layer.condition(y_frames, x_init, base.rotary(base.temporal_patch, 8, 8))
         added_video, added_text = layer(video, text, temb, unused(), base.rotary(4, 8, 8), keys)
         return added_video.unflatten(1, (frames, 16)), added_text
 
@@ -84,9 +84,9 @@ def test_without_mask_all_frames_see_all_text(make_base: MakeBase) -> None:
     wake(adapter)
     layer = adapter.layers[0]
     video, text, temb, y_frames, x_init = layer_inputs(layer, 4)
-    before = layer(video, text, temb, unused(), None, layer.condition(y_frames, x_init, 2, None))[0]
+    before = layer(video, text, temb, unused(), None, layer.condition(y_frames, x_init, None))[0]
     y_frames[:, 2] += 1
-    after = layer(video, text, temb, unused(), None, layer.condition(y_frames, x_init, 2, None))[0]
+    after = layer(video, text, temb, unused(), None, layer.condition(y_frames, x_init, None))[0]
     assert (after != before).unflatten(1, (4, 16)).flatten(2).any(-1).all()
 
 
