@@ -18,8 +18,8 @@ import av
 import numpy as np
 
 from fcacli.errors import FcaError
-from fcacli.mini.scene import Domain, actions
-from fcacli.mini.world import Clip, sample_clip
+from fcacli.mini.scene import Domain, Verb, actions
+from fcacli.mini.world import ALL_VERBS, Clip, sample_clip
 
 VIDEOS = "20bn-something-something-v2"
 FPS = 12
@@ -38,6 +38,8 @@ class ToySettings:
     frames: int
     val_fraction: float
     domain: Domain
+    verbs: tuple[Verb, ...] = ALL_VERBS
+    others: int = 2
 
     @property
     def counts(self) -> dict[str, int]:
@@ -55,6 +57,8 @@ def write_toy_dataset(
     val_fraction: float = 0.1,
     domain: Domain = "adapt",
     frames: int = 16,
+    verbs: tuple[Verb, ...] = ALL_VERBS,
+    others: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write `clips` clips, `size` pixels square; returns the number in each split.
@@ -62,18 +66,29 @@ def write_toy_dataset(
     A clip's video and rows follow from (seed, index) alone. An interrupted run is continued; a finished one is left alone.
 
     Args:
+        verbs: what the hand does; drawn in the world's own proportions.
+        others: most things beside the one that the caption names.
         progress: called with (clips done, clips in all).
 
     Raises:
         FcaError: `out` holds a finished or another dataset, or `clips` is too small for three splits.
     """
-    settings = ToySettings(clips=clips, seed=seed, size=size, frames=frames, val_fraction=val_fraction, domain=domain)
+    settings = ToySettings(
+        clips=clips,
+        seed=seed,
+        size=size,
+        frames=frames,
+        val_fraction=val_fraction,
+        domain=domain,
+        verbs=verbs,
+        others=others,
+    )
     out = Path(out)
     _claim(out, settings)
     truth: list[dict[str, Any]] = []
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLIT_START}
     for done, (split, index) in enumerate(_indices(settings)):
-        clip = sample_clip(seed, index, domain)
+        clip = sample_clip(seed, index, domain, verbs, others)
         video_id = str(index + 1)
         path = out / VIDEOS / f"{video_id}.webm"
         if not path.is_file():

@@ -37,6 +37,7 @@ CONTACT, END = 4.0, 13.0
 _VERBS: dict[Verb, float] = {
     "push": 0.31, "pull": 0.23, "lift": 0.1, "lift_drop": 0.08, "drop": 0.07, "rotate": 0.08, "cover": 0.06, "uncover": 0.07,
 }  # fmt: skip
+ALL_VERBS: tuple[Verb, ...] = tuple(_VERBS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,18 +192,18 @@ def _carry_cloth(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) 
     return np.concatenate([hand, angle], 1), cloth
 
 
-def sample_clip(seed: int, index: int, domain: Domain = "base") -> Clip:
-    """Clip number `index` of a seed: the same for ever, whatever was drawn before."""
+def sample_clip(seed: int, index: int, domain: Domain = "base", verbs: tuple[Verb, ...] = ALL_VERBS, others: int = 2) -> Clip:
+    """Clip number `index` of a seed, the same for ever: one of `verbs` acted out, at most `others` things beside the target."""
     rng = np.random.default_rng([seed, index, ("base", "adapt").index(domain)])
     while True:
-        clip = _try_clip(rng, domain)
+        clip = _try_clip(rng, domain, verbs, others)
         if clip is not None:
             return clip
 
 
-def _try_clip(rng: np.random.Generator, domain: Domain) -> Clip | None:
+def _try_clip(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, ...], others: int) -> Clip | None:
     """One attempt: sentence, target, distractors, hand; None where something finds no place."""
-    action = _sample_action(rng, domain)
+    action = _sample_action(rng, domain, verbs)
     r = rng.uniform(4.5, 6.5)
     height = rng.uniform(9.0, 15.0) if action.verb == "drop" else 0.0
     x, y = rng.uniform(r + 3, SIDE - r - 3), rng.uniform(r + 3, SIDE - r - 3)
@@ -212,7 +213,7 @@ def _try_clip(rng: np.random.Generator, domain: Domain) -> Clip | None:
     if swept is None:
         return None
     things = [target]
-    for _ in range(rng.choice(3, p=[0.2, 0.45, 0.35])):
+    for _ in range(min(others, rng.choice(3, p=[0.2, 0.45, 0.35]))):
         other = _sample_distractor(rng, things, swept, domain)
         if other is None:
             return None
@@ -228,8 +229,9 @@ def _try_clip(rng: np.random.Generator, domain: Domain) -> Clip | None:
     return Clip(scene=replace(placed, things=tuple(things[i] for i in order)), action=action)
 
 
-def _sample_action(rng: np.random.Generator, domain: Domain) -> Action:
-    verb: Verb = rng.choice(list(_VERBS), p=list(_VERBS.values()))
+def _sample_action(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, ...]) -> Action:
+    shares = np.array([_VERBS[verb] for verb in verbs])
+    verb: Verb = rng.choice(list(verbs), p=shares / shares.sum() if len(verbs) < len(_VERBS) else shares)
     kinds = TURNABLE if verb == "rotate" else KINDS[domain]
     weight = np.array([2.0 if kind == "star" else 1.0 for kind in kinds])
     kind = str(rng.choice(kinds, p=weight / weight.sum()))

@@ -59,7 +59,8 @@ def parallel_module(
     stream = torch.cat([normed[0] * (1 + text_scale) + text_shift, normed[1] * (1 + scale) + shift])
     context = torch.cat([y_frames.reshape(frames * tokens, d), x_init])
     query, key, value = (
-        x @ state[f"{name}.weight"].T + state[f"{name}.bias"] for name, x in (("to_q", stream), ("to_k", context), ("to_v", context))
+        x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+        for name, x in (("to_q", stream), ("to_k", context), ("to_v", context))
     )
     mask = dense_mask(len(text), frames, len(video) // frames, tokens, len(x_init))
     heads = []
