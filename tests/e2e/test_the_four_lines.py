@@ -35,7 +35,7 @@ def walk(folder: Path, text: str) -> tuple[dict, dict]:
 def test_raw_videos_become_a_scored_prediction(tmp_path):
     fca(tmp_path, "toy", "raw", "--clips", 8, "--seed", 1)
     prediction, results = walk(tmp_path, "pushing red cup left")
-    assert prediction["text"] == "pushing red cup left"
+    assert prediction["made_by"]["text"] == "pushing red cup left"
     frames = next((tmp_path / "predictions").glob("*/frames"))
     assert len(list(frames.glob("*.png"))) == 16
     assert [row["name"] for row in results["rows"]] == ["fca, step 2", "base, text only", "copy last frame"]
@@ -44,5 +44,5 @@ def test_raw_videos_become_a_scored_prediction(tmp_path):
 def test_real_something_something_goes_through_all_four(tmp_path):
     (tmp_path / "raw").symlink_to(fixture("ssv2").resolve())
     prediction, results = walk(tmp_path, "pushing cup left")
-    assert prediction["text"] == "pushing cup left"
+    assert prediction["made_by"]["text"] == "pushing cup left"
     assert results["names"] == ["166766"]
