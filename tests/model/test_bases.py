@@ -68,7 +68,6 @@ def test_unreachable_hub_model_names_the_command(monkeypatch: pytest.MonkeyPatch
     def offline(*args: object, **kwargs: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(FcaError, match=r"cannot fetch someone/model.*no network") as caught:
         resolve_base("someone/model")

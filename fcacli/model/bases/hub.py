@@ -43,10 +43,13 @@ def fetch_file(hub_id: str, file: str) -> Path:
     """
     import huggingface_hub
 
-    try:
-        return Path(huggingface_hub.hf_hub_download(hub_id, file))
+    try:  # snapshot_download, as hf_hub_download retries for half a minute where there is no network
+        path = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=[file])) / file
     except Exception as error:
         raise _unreachable(hub_id, error) from error
+    if not path.is_file():
+        raise FcaError(f"{hub_id} has no {file}: it is not a pipeline in diffusers layout", "fca train --base cogvideox-2b")
+    return path
 
 
 def hub_holds(hub_id: str) -> bool:
