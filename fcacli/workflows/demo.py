@@ -86,7 +86,7 @@ def demo(
     scores = evaluate_run(workspace, limit=SCORED, device="cpu", report=report)
     files = [*_held_out(workspace, config, scores), *_two_captions(workspace, config, report)]
     (folder / "table.txt").write_text(scores.table + "\n", encoding="utf-8")
-    hint = f'cd {folder} && fca predict frames "pushing red cup left"'
+    hint = f'cd {folder} && fca predict frames "{_caption_to_try(workspace)}"'
     return DemoResult(folder, [*files, folder / "table.txt"], scores.table, hint)
 
 
@@ -162,6 +162,13 @@ def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> l
     sheet = workspace.root / "two_captions.png"
     write_png(sheet, contact_sheet(groups, "the same first frames, two captions"))
     return [*_write_videos(workspace.root / "two_captions", side_by_side(panels), config.fps), sheet]
+
+
+def _caption_to_try(workspace: Workspace) -> str:
+    """A third sentence about the thing in FOLDER/frames, which the newest prediction names."""
+    notes = sorted(workspace.predictions.glob("*/prediction.json"), key=lambda note: note.stat().st_mtime)
+    text = read_json(notes[-1])["made_by"]["text"] if notes else "pushing red cup left"
+    return " ".join([*text.split()[:3], "slightly", "away"]) if text.startswith("pushing ") else text
 
 
 def other_action(scene: "Scene", action: "Action") -> "Action | None":
