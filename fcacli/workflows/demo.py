@@ -84,9 +84,11 @@ def demo(
     _dataset(workspace, settings["clips"], seed, report)
     config = _train(workspace, settings["steps"], seed, report).clip
     scores = evaluate_run(workspace, limit=SCORED, device="cpu", report=report)
-    files = [*_held_out(workspace, config, scores), *_two_captions(workspace, config, report)]
+    pictures, noun = _two_captions(workspace, config, report)
+    files = [*_held_out(workspace, config, scores), *pictures]
     (folder / "table.txt").write_text(scores.table + "\n", encoding="utf-8")
-    hint = f'cd {folder} && fca predict frames "{_caption_to_try(workspace)}"'
+    try_next = f'fca predict frames "pushing {noun} slightly away"' if noun else "fca eval"
+    hint = f"cd {folder} && {try_next}"
     return DemoResult(folder, [*files, folder / "table.txt"], scores.table, hint)
 
 
@@ -137,8 +139,12 @@ def _held_out(workspace: Workspace, config: ClipConfig, scores: EvaluateResult) 
     return [*files, workspace.root / "contact_sheet.png"]
 
 
-def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> list[Path]:
-    """The same first frames of a held-out clip under its own caption and under another: what follows must differ."""
+def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> tuple[list[Path], str]:
+    """The same first frames of a held-out clip under its own caption and under another: what follows must differ.
+
+    Returns:
+        the pictures, and the name of the thing that is pushed; nothing and "" where no clip has room for another caption.
+    """
     from fcacli.mini.scene import parse_caption, scene_from_json
     from fcacli.mini.world import render, simulate
 
@@ -148,7 +154,7 @@ def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> l
         if action.amount != "slightly" and (other := other_action(scene, action)) is not None:
             break
     else:
-        return []
+        return [], ""
     frames = sample_frames(workspace.data / NAME, "val", clip, config)[: config.init_frames]
     write_pngs(workspace.root / "frames", frames)
     groups, panels = [], [Row("given frames", frames, config.init_frames)]
@@ -161,14 +167,8 @@ def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> l
         panels.append(Row(wanted.caption, video, config.init_frames))
     sheet = workspace.root / "two_captions.png"
     write_png(sheet, contact_sheet(groups, "the same first frames, two captions"))
-    return [*_write_videos(workspace.root / "two_captions", side_by_side(panels), config.fps), sheet]
-
-
-def _caption_to_try(workspace: Workspace) -> str:
-    """A third sentence about the thing in FOLDER/frames, which the newest prediction names."""
-    notes = sorted(workspace.predictions.glob("*/prediction.json"), key=lambda note: note.stat().st_mtime)
-    text = read_json(notes[-1])["made_by"]["text"] if notes else "pushing red cup left"
-    return " ".join([*text.split()[:3], "slightly", "away"]) if text.startswith("pushing ") else text
+    videos = _write_videos(workspace.root / "two_captions", side_by_side(panels), config.fps)
+    return [*videos, sheet], f"{action.colour} {action.kind}"
 
 
 def other_action(scene: "Scene", action: "Action") -> "Action | None":
