@@ -28,7 +28,18 @@ FORBIDDEN = {
     "events": {"config", "workspace", "errors"},
 }
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes", "numpy", "cv2", "av", "tensorboard")
-TRACKED = ("fcacli", "tests", "completions", "pyproject.toml", "CHANGELOG.md", "README.md", "LICENSE", ".ci", ".github", ".gitignore")
+TRACKED = (
+    "fcacli",
+    "tests",
+    "completions",
+    "pyproject.toml",
+    "CHANGELOG.md",
+    "README.md",
+    "LICENSE",
+    ".ci",
+    ".github",
+    ".gitignore",
+)
 
 
 def unit(path: Path) -> str:
