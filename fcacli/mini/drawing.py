@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fcacli.mini.scene import COLOURS, SIDE, Paths, Scene, Thing
+from fcacli.mini.scene import COLOURS, SHAKE, SIDE, Paths, Scene, Thing
 
 TABLES = {"base": ("wood", "linen", "stone", "paper"), "adapt": ("tiles", "stripes", "marble")}
 _SHIFT = 4  # binary digits behind the point in cv2's coordinates
@@ -26,6 +26,7 @@ def render(scene: Scene, paths: Paths, size: int = 48) -> np.ndarray:
     table = _table(scene.table, scene.table_seed, size * over)
     shade = (table * 0.68).astype(np.uint8)
     frames = np.empty((len(paths.hand), size, size, 3), np.uint8)
+    shifts = camera(scene, len(frames)) * (size * over / SIDE)
     for t in range(len(frames)):
         canvas = _Canvas(table.copy(), size * over / SIDE)
         _draw_shadows(canvas, shade, scene, paths.things[t])
@@ -35,8 +36,18 @@ def render(scene: Scene, paths: Paths, size: int = 48) -> np.ndarray:
         if paths.cloth is not None and scene.cloth is not None:
             _draw_cloth(canvas, paths.cloth[t], scene.cloth.size / 2, scene.hand_style)
         _draw_hand(canvas, paths.hand[t], scene.hand_style)
-        frames[t] = cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+        seen = cv2.warpAffine(canvas.pixels, np.float64([[1, 0, shifts[t, 0]], [0, 1, shifts[t, 1]]]), canvas.pixels.shape[:2],
+                              borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+        frames[t] = cv2.resize(seen, (size, size), interpolation=cv2.INTER_AREA)
     return frames
+
+
+def camera(scene: Scene, frames: int) -> np.ndarray:
+    """Where the camera's slight movement puts the picture's origin, in world units: (T, 2), within SHAKE."""
+    rng = np.random.default_rng([scene.camera_seed, 11])
+    speed, phase = rng.uniform(0.2, 0.9, (2, 2)), rng.uniform(0, 2 * np.pi, (2, 2))
+    size = SHAKE * rng.uniform() / 2
+    return size * np.sin(np.arange(frames)[:, None, None] * speed + phase).sum(1)
 
 
 class _Canvas:

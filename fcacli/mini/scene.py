@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 SIDE = 48.0
+SHAKE = 0.5
 COLOURS = {
     "red": (218, 38, 44),
     "green": (34, 160, 72),
@@ -25,8 +26,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "base": ("cup", "box", "ball", "bottle"),
     "adapt": ("cup", "box", "ball", "bottle", "star"),
 }
-TURNABLE = ("cup", "box", "bottle")
-Verb = Literal["push", "pull", "lift", "lift_drop", "drop", "rotate", "cover", "uncover"]
+Verb = Literal["push", "pull", "lift", "drop", "cover", "uncover"]
 DIRECTIONS: dict[str, dict[str, tuple[int, int]]] = {
     "push": {"left": (-1, 0), "right": (1, 0), "away": (0, -1)},
     "pull": {"left": (-1, 0), "right": (1, 0), "closer": (0, 1)},
@@ -73,6 +73,8 @@ class Scene:
     """Texture family, see drawing.TABLES."""
     table_seed: int
     hand_style: Literal["bare", "glove"]
+    camera_seed: int
+    """Of the slight movement of the camera, at most SHAKE pixels each way."""
 
     def find(self, colour: str, kind: str) -> int:
         """Index of the thing a caption names; ValueError when there is none."""
@@ -95,6 +97,7 @@ def scene_from_json(row: dict[str, Any]) -> Scene:
         table=row["table"],
         table_seed=row["table_seed"],
         hand_style=row["hand_style"],
+        camera_seed=row["camera_seed"],
     )
 
 
@@ -142,9 +145,7 @@ class Action:
             "push": f"Pushing {noun} {amount}{self.direction}{edge}",
             "pull": f"Pulling {noun} {amount}{self.direction}{edge}",
             "lift": f"Lifting {noun} {amount}up",
-            "lift_drop": f"Lifting {noun} up then letting it drop down",
             "drop": f"Dropping {noun}",
-            "rotate": f"Rotating {noun} {self.direction}",
             "cover": f"Covering {noun} with cloth",
             "uncover": f"Uncovering {noun}",
         }[self.verb]
@@ -159,9 +160,7 @@ def actions(domain: Domain = "base") -> list[Action]:
                 for direction in directions:
                     out += [_action(verb, colour, kind, direction, amount) for amount in (*AMOUNTS, "edge")]
             out += [_action("lift", colour, kind, "up", amount) for amount in ("", "slightly")]
-            out += [_action(verb, colour, kind) for verb in ("lift_drop", "drop", "cover", "uncover")]
-            if kind in TURNABLE:
-                out += [_action("rotate", colour, kind, turn) for turn in ("clockwise", "counterclockwise")]
+            out += [_action(verb, colour, kind) for verb in ("drop", "cover", "uncover")]
     return out
 
 
@@ -174,9 +173,7 @@ _FORMS = [
     ("push", rf"pushing {_NOUN}(?: (?P<amount>slightly|far))? (?P<direction>left|right|away)(?P<edge> to the edge)?"),
     ("pull", rf"pulling {_NOUN}(?: (?P<amount>slightly|far))? (?P<direction>left|right|closer)(?P<edge> to the edge)?"),
     ("lift", rf"lifting {_NOUN}(?: (?P<amount>slightly))? (?P<direction>up)"),
-    ("lift_drop", rf"lifting {_NOUN} up then letting it drop down"),
     ("drop", rf"dropping {_NOUN}"),
-    ("rotate", rf"rotating {_NOUN} (?P<direction>clockwise|counterclockwise)"),
     ("cover", rf"covering {_NOUN} with cloth"),
     ("uncover", rf"uncovering {_NOUN}"),
 ]

@@ -1,7 +1,7 @@
 """The miniature world: what a hand does to toys on a table follows from the given frames and the caption.
 
 `sample_clip(seed, index, domain)` draws a scene and a sentence; `simulate(scene, action, frames)` moves everything exactly;
-`render(scene, paths, size)` draws it. Frames 0 and 1 are at rest, the hand arrives at frame 4, acts until frame 13, rests.
+`render(scene, paths, size)` draws it. Frames 0 and 1 are at rest, the hand arrives at frame 5, acts until frame 14, rests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from fcacli.mini.scene import (
     DIRECTIONS,
     KINDS,
     SIDE,
-    TURNABLE,
     Action,
     Cloth,
     Domain,
@@ -32,11 +31,11 @@ from fcacli.mini.scene import (
 __all__ = ["Action", "Clip", "Paths", "Scene", "Thing", "parse_caption", "render", "sample_clip", "simulate"]
 
 EDGE_MARGIN = 3.0
-LIFT_DROP_HEIGHT = 12.0
-CONTACT, END = 4.0, 13.0
-_VERBS: dict[Verb, float] = {
-    "push": 0.31, "pull": 0.23, "lift": 0.1, "lift_drop": 0.08, "drop": 0.07, "rotate": 0.08, "cover": 0.06, "uncover": 0.07,
-}  # fmt: skip
+CONTACT, END = 5.0, 14.0
+MOST_OTHERS = 3
+_OTHERS = (0.15, 0.3, 0.3, 0.25)
+"""Shares of clips with 0 .. MOST_OTHERS things beside the target, where there is room."""
+_VERBS: dict[Verb, float] = {"push": 0.34, "pull": 0.26, "lift": 0.13, "drop": 0.09, "cover": 0.09, "uncover": 0.09}
 ALL_VERBS: tuple[Verb, ...] = tuple(_VERBS)
 
 
@@ -74,12 +73,10 @@ def simulate(scene: Scene, action: Action, frames: int = 16) -> Paths:
     cloth = None
     if action.verb in ("push", "pull"):
         hand, moved = _slide(scene, action, thing, clock)
-    elif action.verb in ("lift", "lift_drop"):
+    elif action.verb == "lift":
         hand, moved = _lift(scene, action, thing, clock)
     elif action.verb == "drop":
         hand, moved = _drop(scene, thing, clock)
-    elif action.verb == "rotate":
-        hand, moved = _rotate(scene, action, thing, clock)
     else:
         hand, cloth = _carry_cloth(scene, action, thing, clock)
         moved = things[:, target]
@@ -138,13 +135,8 @@ def _top(thing: Thing) -> tuple[float, float, float]:
 
 def _lift(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     hand, moved = _approach(scene.hand, _top(thing), clock), _rest(thing, clock)
-    if action.verb == "lift":
-        raised = AMOUNTS[action.amount] * _ease(clock, CONTACT, END)
-        moved[:, 2] = raised
-    else:
-        raised = LIFT_DROP_HEIGHT * _ease(clock, CONTACT, 9.0)
-        moved[:, 2] = np.minimum(raised, _fall(LIFT_DROP_HEIGHT, clock - 9.0))
-    hand[:, 1] -= raised
+    moved[:, 2] = AMOUNTS[action.amount] * _ease(clock, CONTACT, END)
+    hand[:, 1] -= moved[:, 2]
     return hand, moved
 
 
@@ -157,20 +149,6 @@ def _drop(scene: Scene, thing: Thing, clock: np.ndarray) -> tuple[np.ndarray, np
     moved = _rest(thing, clock)
     moved[:, 2] = _fall(thing.height, clock - 3.0)
     return np.repeat([scene.hand], len(clock), 0), moved
-
-
-def _rotate(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A quarter turn about the centre; the hand goes round with the rim."""
-    turn = (90.0 if action.direction == "clockwise" else -90.0) * _ease(clock, CONTACT, END)
-    r = thing.size / 2
-    moved = _rest(thing, clock)
-    moved[:, 3] += turn
-    hand = _approach(scene.hand, (thing.x, thing.y - r, 90.0), clock)
-    at = clock > CONTACT
-    rim = np.deg2rad(turn - 90.0)
-    hand[at, 0], hand[at, 1] = thing.x + r * np.cos(rim[at]), thing.y + r * np.sin(rim[at])
-    hand[at, 2] += turn[at]
-    return hand, moved
 
 
 def _carry_cloth(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +170,7 @@ def _carry_cloth(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) 
     return np.concatenate([hand, angle], 1), cloth
 
 
-def sample_clip(seed: int, index: int, domain: Domain = "base", verbs: tuple[Verb, ...] = ALL_VERBS, others: int = 2) -> Clip:
+def sample_clip(seed: int, index: int, domain: Domain = "base", verbs: tuple[Verb, ...] = ALL_VERBS, others: int = MOST_OTHERS) -> Clip:
     """Clip number `index` of a seed, the same for ever: one of `verbs` acted out, at most `others` things beside the target."""
     rng = np.random.default_rng([seed, index, ("base", "adapt").index(domain)])
     while True:
@@ -204,7 +182,7 @@ def sample_clip(seed: int, index: int, domain: Domain = "base", verbs: tuple[Ver
 def _try_clip(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, ...], others: int) -> Clip | None:
     """One attempt: sentence, target, distractors, hand; None where something finds no place."""
     action = _sample_action(rng, domain, verbs)
-    r = rng.uniform(4.5, 6.5)
+    r = rng.uniform(5.0, 7.0)
     height = rng.uniform(9.0, 15.0) if action.verb == "drop" else 0.0
     x, y = rng.uniform(r + 3, SIDE - r - 3), rng.uniform(r + 3, SIDE - r - 3)
     angle = 0.0 if action.verb in ("cover", "uncover") else float(rng.normal(0, 4))
@@ -213,7 +191,7 @@ def _try_clip(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, ...],
     if swept is None:
         return None
     things = [target]
-    for _ in range(min(others, rng.choice(3, p=[0.2, 0.45, 0.35]))):
+    for _ in range(min(others, rng.choice(len(_OTHERS), p=_OTHERS))):
         other = _sample_distractor(rng, things, swept, domain)
         if other is None:
             return None
@@ -221,7 +199,7 @@ def _try_clip(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, ...],
     style: Literal["bare", "glove"] = "bare" if domain == "base" else "glove"
     table = str(rng.choice(TABLES[domain]))
     scene = Scene(things=tuple(things), hand=_top(target), cloth=None, table=table,
-                  table_seed=int(rng.integers(2**31)), hand_style=style)  # fmt: skip
+                  table_seed=int(rng.integers(2**31)), hand_style=style, camera_seed=int(rng.integers(2**31)))  # fmt: skip
     placed = scene if action.verb == "drop" else _with_hand(rng, scene, action)
     if placed is None:
         return None
@@ -232,7 +210,7 @@ def _try_clip(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, ...],
 def _sample_action(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, ...]) -> Action:
     shares = np.array([_VERBS[verb] for verb in verbs])
     verb: Verb = rng.choice(list(verbs), p=shares / shares.sum() if len(verbs) < len(_VERBS) else shares)
-    kinds = TURNABLE if verb == "rotate" else KINDS[domain]
+    kinds = KINDS[domain]
     weight = np.array([2.0 if kind == "star" else 1.0 for kind in kinds])
     kind = str(rng.choice(kinds, p=weight / weight.sum()))
     direction, amount = "", ""
@@ -241,8 +219,6 @@ def _sample_action(rng: np.random.Generator, domain: Domain, verbs: tuple[Verb, 
         amount = str(rng.choice([*AMOUNTS, "edge"], p=[0.25, 0.35, 0.2, 0.2]))
     elif verb == "lift":
         direction, amount = "up", str(rng.choice(["", "slightly"], p=[0.6, 0.4]))
-    elif verb == "rotate":
-        direction = str(rng.choice(["clockwise", "counterclockwise"]))
     colour = str(rng.choice(list(COLOURS)))
     return Action(verb=str(verb), colour=colour, kind=kind, direction=direction, amount=amount)  # type: ignore[arg-type]
 
@@ -260,7 +236,7 @@ def _swept(action: Action, thing: Thing) -> np.ndarray | None:
         if (gone < 7 and action.amount == "edge") or not inside or not seen:
             return None
         return here + np.linspace(0, 1, 7)[:, None] * (gone * step)
-    rise = {"lift": AMOUNTS.get(action.amount, 0.0), "lift_drop": LIFT_DROP_HEIGHT, "drop": thing.height}.get(action.verb, 0.0)
+    rise = {"lift": AMOUNTS.get(action.amount, 0.0), "drop": thing.height}.get(action.verb, 0.0)
     if thing.y - rise < r + 7:
         return None
     return here - np.linspace(0, 1, 5)[:, None] * np.array([0.0, rise])
@@ -273,7 +249,7 @@ def _sample_distractor(rng: np.random.Generator, things: list[Thing], swept: np.
         share = rng.uniform()
         colour = target.colour if share < 0.4 else str(rng.choice(list(COLOURS)))
         kind = target.kind if 0.4 <= share < 0.8 else str(rng.choice(KINDS[domain]))
-        r = rng.uniform(4.5, 6.0)
+        r = rng.uniform(4.5, 6.5)
         x, y = rng.uniform(r + 1.5, SIDE - r - 1.5, 2)
         apart = np.hypot(*(swept - [x, y]).T) > r + target.size / 2 + 1.5
         others = all(np.hypot(o.x - x, o.y - y) > r + o.size / 2 + 1.5 for o in things[1:])
