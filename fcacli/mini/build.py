@@ -64,14 +64,14 @@ def build_scheduler() -> Any:
 
 
 def build_vae() -> AutoencoderKLCogVideoX:
-    """Three levels: 4x in space, 4x in time, 16 latent channels."""
+    """Three levels: 4x in space, 4x in time, 24 latent channels."""
     return AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 3,
         up_block_types=("CogVideoXUpBlock3D",) * 3,
-        block_out_channels=(16, 32, 32),
+        block_out_channels=(24, 40, 48),
         layers_per_block=1,
         norm_num_groups=8,
-        latent_channels=16,
+        latent_channels=24,
         temporal_compression_ratio=4,
         sample_height=SIZE,
         sample_width=SIZE,
@@ -84,11 +84,11 @@ def build_transformer() -> CogVideoXTransformer3DModel:
     return CogVideoXTransformer3DModel(
         num_attention_heads=6,
         attention_head_dim=32,
-        in_channels=16,
-        out_channels=16,
+        in_channels=24,
+        out_channels=24,
         time_embed_dim=48,
         text_embed_dim=96,
-        num_layers=7,
+        num_layers=6,
         sample_width=SIZE // 4,
         sample_height=SIZE // 4,
         sample_frames=13,

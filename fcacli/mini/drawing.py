@@ -5,6 +5,8 @@ Shapes are drawn in world units (48 to a side) on a canvas a whole multiple of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -42,6 +44,33 @@ def render(scene: Scene, paths: Paths, size: int = 48) -> np.ndarray:
     return frames
 
 
+def thing_stamp(kind: str, colour: str, size: float, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """A thing drawn alone, `scale` pixels to a world unit: colour (k, k, 3) and opacity (k, k), floats, k odd."""
+    return _stamp(size, scale, lambda canvas: _draw_thing(canvas, Thing(kind=kind, colour=colour, x=0, y=0, size=size), _MIDDLE))
+
+
+def cloth_stamp(size: float, style: str, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """A cloth, likewise."""
+    return _stamp(size, scale, lambda canvas: _draw_cloth(canvas, _MIDDLE[:2], size / 2, style))
+
+
+def _stamp(size: float, scale: int, draw: Callable[[_Canvas], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Drawn on white and on black: what differs is not covered."""
+    over, k = 4, 2 * int(0.62 * size * scale) + 1
+    on: list[np.ndarray] = []
+    for ground in (0, 255):
+        canvas = _Canvas(np.full((k * over, k * over, 3), ground, np.uint8), scale * over)
+        middle = k / scale / 2
+        canvas.offset = np.array([middle, middle])
+        draw(canvas)
+        on.append(cv2.resize(canvas.pixels, (k, k), interpolation=cv2.INTER_AREA).astype(np.float64))
+    opacity = 1.0 - (on[1] - on[0]).mean(-1) / 255.0
+    return on[0] / np.maximum(opacity, 1e-3)[..., None], opacity
+
+
+_MIDDLE = np.zeros(4)
+
+
 def camera(scene: Scene, frames: int) -> np.ndarray:
     """Where the camera's slight movement puts the picture's origin, in world units: (T, 2), within SHAKE."""
     rng = np.random.default_rng([scene.camera_seed, 11])
@@ -54,7 +83,7 @@ class _Canvas:
     """A picture drawn on in world units, with an optional local frame (origin, angle)."""
 
     def __init__(self, pixels: np.ndarray, scale: float) -> None:
-        self.pixels, self.scale = pixels, scale
+        self.pixels, self.scale, self.offset = pixels, scale, np.zeros(2)
         self.place(0.0, 0.0, 0.0)
 
     def place(self, x: float, y: float, angle: float) -> None:
@@ -65,7 +94,7 @@ class _Canvas:
 
     def points(self, points: object) -> np.ndarray:
         """Local (k, 2) -> cv2's fixed-point pixel coordinates."""
-        world = np.asarray(points, float) @ self.turn + self.origin
+        world = np.asarray(points, float) @ self.turn + self.origin + self.offset
         return np.rint((world * self.scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
 
     def polygon(self, points: object, colour: Colour) -> None:

@@ -4,7 +4,7 @@ CogVideoX's objective: uniform time steps, v-prediction with the base's own sche
 text of guidance). Some batches are single latents of the initial frames encoded alone: the base knows images too, as the
 real one does, and its frozen pass on the initial frames' latent is in distribution.
 
-B batch, F latent frames, L text tokens; latents are (B, F, 16, h, w) as CogVideoXTransformer3DModel takes them.
+B batch, F latent frames, L text tokens; latents are (B, F, C, h, w) as CogVideoXTransformer3DModel takes them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SNAPSHOT_SECONDS = 600.0
 
 @dataclass
 class Latents:
-    """Encoded clips: `clip` (n, 4, 16, 12, 12), `alone` (n, 1, 16, 12, 12) scaled to unit variance, `tokens` (n, L)."""
+    """Encoded clips: `clip` (n, 4, C, 12, 12), `alone` (n, 1, C, 12, 12) scaled to unit variance, `tokens` (n, L)."""
 
     clip: torch.Tensor
     alone: torch.Tensor
@@ -63,7 +63,7 @@ def _encode_shard(vae: Any, seed: int, first: int, count: int) -> dict[str, torc
     for start in range(first, first + count, 50):
         video, captions = clips_as_video(seed, start, min(50, first + count - start), "base")
         pixels = to_video_tensor(video)
-        alone = torch.empty(len(video), 16, 1, 12, 12)
+        alone = torch.empty(len(video), vae.config.latent_channels, 1, 12, 12)
         alone[0::2] = vae.encode(pixels[0::2, :, :2]).latent_dist.mode()
         alone[1::2] = vae.encode(pixels[1::2, :, :1]).latent_dist.mode()
         tokens = tokenizer(captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt")
@@ -89,7 +89,7 @@ class TextToVideo(torch.nn.Module):
         self.text_encoder = build_part("text_encoder", seed + 1)
 
     def forward(self, noisy: torch.Tensor, tokens: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """(B, F, 16, h, w), (B, L), (B,) -> predicted v (B, F, 16, h, w)."""
+        """(B, F, C, h, w), (B, L), (B,) -> predicted v (B, F, C, h, w)."""
         text = self.text_encoder(tokens)[0]  # (B, L, 96): padding is attended to, as CogVideoX does
         return self.transformer(noisy, text, t, return_dict=False)[0]
 
@@ -165,7 +165,7 @@ def share_gradients(model: torch.nn.Module, stage: Stage) -> float:
 
 
 def _batch(stage: Stage, data: Latents) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """This process's share of latents, noise (B, F, 16, h, w), tokens (B, L), time steps (B,): from seed and step alone."""
+    """This process's share of latents, noise (B, F, C, h, w), tokens (B, L), time steps (B,): from seed and step alone."""
     rng = np.random.default_rng([stage.seed, stage.step])
     noise_rng = torch.Generator().manual_seed(stage.seed * 1_000_003 + stage.step)
     image = rng.uniform() < IMAGE_SHARE
