@@ -1,6 +1,6 @@
 """Stages `latents` and `transformer`: text to video on latents encoded once, the text encoder trained along.
 
-CogVideoX's objective: uniform time steps, v-prediction with the base's own scheduler. One caption in ten is empty (the null
+CogVideoX's objective: uniform time steps (spread evenly over a batch), v-prediction with the base's own scheduler. One caption in ten is empty (the null
 text of guidance). Some batches are single latents of the initial frames encoded alone: the base knows images too, as the
 real one does, and its frozen pass on the initial frames' latent is in distribution.
 
@@ -24,8 +24,8 @@ from fcacli.mini.build import TEXT_TOKENS, build_part, build_scheduler, build_to
 from fcacli.mini.plain_attention import PlainAttention
 from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video, to_video_tensor
 
-SHARD, SHARDS, HELD_OUT = 1000, 10, 96
-BATCH, PEAK_RATE, WARMUP, AVERAGE = 32, 1.2e-3, 200, 0.9985
+SHARD, SHARDS, HELD_OUT = 1000, 20, 96
+BATCH, PEAK_RATE, WARMUP, AVERAGE = 16, 1.2e-3, 300, 0.999
 EMPTY_SHARE, IMAGE_SHARE = 0.1, 0.15
 EVAL_EVERY, LEVELS = 250, (100, 300, 500, 700, 900)
 SNAPSHOT_SECONDS = 600.0
@@ -173,7 +173,8 @@ def _batch(stage: Stage, data: Latents) -> tuple[torch.Tensor, torch.Tensor, tor
     latents = (data.alone if image else data.clip)[rows].float()
     tokens = data.tokens[rows].clone()
     tokens[torch.from_numpy(rng.uniform(size=BATCH) < EMPTY_SHARE)] = empty_tokens()
-    t = torch.from_numpy(rng.integers(0, 1000, BATCH))
+    levels = (rng.permutation(BATCH) + rng.uniform(size=BATCH)) / BATCH  # each part of the schedule once: less noise
+    t = torch.from_numpy((1000 * levels).astype(np.int64))
     noise = torch.randn(latents.shape, generator=noise_rng)
     mine = slice(stage.rank, None, stage.world)
     return latents[mine], noise[mine], tokens[mine], t[mine]
