@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from fcacli.data.decode import VIDEO_SUFFIXES, list_images
+from fcacli.data.decode import VIDEO_SUFFIXES
+from fcacli.data.images import list_images
 from fcacli.errors import FcaError, Misuse
 
 NAMED = 5
