@@ -182,8 +182,11 @@ def read_adapter_config(folder: Path) -> SavedAdapter:
     return from_dict(SavedAdapter, read_json(folder / CONFIG), str(folder / CONFIG))
 
 
-def load_adapter(base: Any, folder: str | Path) -> Adapter:
+def load_adapter(base: Any, folder: str | Path, clip: ClipConfig | None = None) -> Adapter:
     """Put a saved adapter onto a base (a CogVideoX of fca, or a diffusers CogVideoXPipeline).
+
+    Args:
+        clip: for clips of another kind than it was trained for, of as many frames; None for the same.
 
     Raises:
         FcaError: the folder is incomplete, the adapter was made for another base, or a tensor is missing, unexpected or of
@@ -201,7 +204,7 @@ def load_adapter(base: Any, folder: str | Path) -> Adapter:
             f"--base {saved.base}",
         )
     tensors = _read_tensors(folder / WEIGHTS)
-    adapter = attach(base, saved.adapter, saved.clip)
+    adapter = attach(base, saved.adapter, clip or saved.clip)
     try:
         load_state(adapter, tensors, str(folder / WEIGHTS))
     except FcaError:
