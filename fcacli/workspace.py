@@ -16,12 +16,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fcacli.errors import FcaError, Misuse
-
 
 UNFINISHED = "unfinished.json"
 """In place of dataset.json while `fca prepare` is at work, and after it was interrupted: the command that goes on."""
@@ -124,7 +123,12 @@ def _is_temporary(path: Path) -> bool:
 
 
 def _created(run: Path) -> str:
-    return str(read_json(run / "config.json").get("created", ""))
+    """When a run was created; of a damaged config, when the file was written, so that the run keeps its place."""
+    path = run / "config.json"
+    try:
+        return str(read_json(path)["created"])
+    except (FcaError, KeyError, TypeError):
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
 
 
 def _plain_name(name: str, option: str) -> None:
@@ -149,14 +153,14 @@ def read_json(path: Path) -> Any:
         raise FcaError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise FcaError(f"cannot read {path}: {error}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise FcaError(f"{path} is not valid JSON: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager

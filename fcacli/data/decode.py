@@ -149,7 +149,8 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
         raise Unreadable(path, f"neither a picture nor a video by its suffix {path.suffix!r}")
     if not path.exists():
         raise FcaError(f"{path} does not exist", "give a folder of pictures, a video file or a picture")
-    track, first = Track(), []
+    track = Track()
+    first: list[np.ndarray] = []
     for frame in frames_of(path, track):
         if len(first) < count:
             first.append(frame)
