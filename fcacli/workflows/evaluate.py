@@ -31,8 +31,9 @@ from fcacli.evaluation.report import Line, conditions, copy_last_frame, results,
 from fcacli.events import Message, Report, silent, track
 from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
+from fcacli.workflows.lock import locked
 from fcacli.workflows.trained import Trained, base_identity, find_trained
-from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
+from fcacli.workspace import Workspace, atomic_folder, read_json, remove_leftovers, slug, write_json
 
 if TYPE_CHECKING:
     from fcacli.model.conditioning import Given
@@ -86,6 +87,23 @@ def evaluate_run(
     left_out = [clip.id for clip in clips if clip.id not in truths]
     clips = [clip for clip in clips if clip.id in truths]
     folder = trained.run / "eval" / trained.checkpoint.name
+    with locked(folder, f"run {trained.run.name} is being evaluated", "wait for its end and run this again"):
+        remove_leftovers(folder, "clips")
+        return _evaluate(trained, dataset, split, clips, truths, left_out, folder, report)
+
+
+def _evaluate(
+    trained: Trained,
+    dataset: Path,
+    split: Split,
+    clips: list[Clip],
+    truths: dict[str, np.ndarray],
+    left_out: list[str],
+    folder: Path,
+    report: Report,
+) -> EvaluateResult:
+    """Predict and score `clips`, and write it all into `folder`."""
+    config = trained.config.clip
     jobs = _jobs(trained, clips, folder / "clips", dataset / "cache" / "base-predictions")
     generate(trained, jobs, truths, report)
     rows = {name: {job.clip: read_pngs(job.folder) for job in jobs if job.row == name} for name in (_row(trained), BASE_ROW)}
@@ -244,8 +262,9 @@ def generate(trained: Trained, jobs: Sequence[Job], truths: Mapping[str, np.ndar
     base.unload("text_encoder", "image_encoder")
     alone = [job for job in missing if job.row == BASE_ROW]
     if alone:
-        for job in track(alone, report, "predict, base alone"):
-            _generate(trained, TextOnly(), job, given[job.clip], None)
+        with locked(alone[0].folder.parent, f"{alone[0].folder.parent} is being written", waiting=report):
+            for job in track([job for job in alone if not job.done()], report, "predict, base alone"):
+                _generate(trained, TextOnly(), job, given[job.clip], None)
     if adapted := [job for job in missing if job.row != BASE_ROW]:
         adapter = trained.load()
         for job in track(adapted, report, "predict"):
