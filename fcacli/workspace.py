@@ -141,14 +141,14 @@ def slug(text: str, limit: int = 48) -> str:
     return re.sub(r"[^\w]+", "-", text.lower()).strip("-")[:limit].strip("-") or "untitled"
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
+def read_json(path: Path, errors: str = "strict") -> Any:
+    """Parse a JSON file; `errors` says what becomes of bytes that are not UTF-8, as in `bytes.decode`.
 
     Raises:
         FcaError: it is missing, unreadable or not JSON; the message names the file and the place.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8", errors=errors))
     except FileNotFoundError:
         raise FcaError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

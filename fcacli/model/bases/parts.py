@@ -84,9 +84,7 @@ def _image_encoder(base: CogVideoX, name: str) -> Any:
     import transformers
 
     folder = local_folder(base.spec.image_encoder, ENCODER_FILES)
-    model = _load(
-        name, folder, lambda: transformers.CLIPVisionModel.from_pretrained(folder, dtype=base.dtype, **LOCAL)
-    )
+    model = _load(name, folder, lambda: transformers.CLIPVisionModel.from_pretrained(folder, dtype=base.dtype, **LOCAL))
     return model.requires_grad_(False).eval().to(base.device)
 
 
