@@ -190,9 +190,14 @@ def _fit(
     report: Report,
 ) -> "State":
     from fcacli.model.attach import save_adapter
+    from fcacli.training.checkpoint import all_checkpoints
     from fcacli.training.loop import Subject, fit
+    from fcacli.workflows.parity import Gate
     from fcacli.workflows.validation import make_validation
 
+    gate = Gate(base, adapter, encoded, config, run)
+    if not all_checkpoints(run):
+        gate.at_start(report)
     subject = Subject(
         base=base,
         adapter=adapter,
@@ -200,7 +205,7 @@ def _fit(
         train=encoded.dataset("train"),
         held_out=encoded.dataset("val") if encoded.clips["val"] else None,
         null=encoded.null(),
-        validate=make_validation(base, adapter, encoded, dataset, config, report),
+        validate=make_validation(base, adapter, encoded, dataset, config, gate, report),
     )
     return fit(subject, config, run, session, report)
 
