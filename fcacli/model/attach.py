@@ -168,7 +168,7 @@ def save_adapter(adapter: Adapter, folder: Path, base_name: str, base_fingerprin
 
     tensors = {name: tensor.contiguous().cpu() for name, tensor in adapter.state().items()}
     with atomic_file(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", "fca": fcacli.__version__})
+        save_file(tensors, temporary, metadata={"format": "pt"})  # of two entries the order would be random
     values = {
         "version": fcacli.__version__,
         "base": base_name,

@@ -186,7 +186,7 @@ def test_an_unfinished_dataset_is_not_used_and_its_command_is_named(raw, workspa
         with pytest.raises(KeyboardInterrupt):
             run(raw, workspace)
     for name in (None, "ssv2"):
-        with pytest.raises(FcaError, match="no prepared data.*ssv2 is being prepared or was interrupted") as error:
+        with pytest.raises(FcaError, match=r"no prepared data.*ssv2 is being prepared or was interrupted") as error:
             workspace.dataset(name)
         assert error.value.hint == f"fca prepare ssv2 {raw}"
     assert run(raw, workspace)[0].folder == workspace.dataset() and not (workspace.dataset() / "unfinished.json").exists()
