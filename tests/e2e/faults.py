@@ -1,6 +1,7 @@
 """What can go wrong with a process, armed inside it before it runs its command."""
 
 import importlib
+import io
 import os
 import resource
 import signal
@@ -49,7 +50,7 @@ def _at(at: str, call: int, where: str, after: bool, act: Callable[[], None]) ->
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         nonlocal seen
-        meant = not where or any(where in str(a) for a in (*arguments, *named.values()) if isinstance(a, str | Path))
+        meant = not where or any(where in text for text in map(_text, (*arguments, *named.values())))
         seen += meant
         now = meant and seen == call
         if now and not after:
@@ -62,6 +63,12 @@ def _at(at: str, call: int, where: str, after: bool, act: Callable[[], None]) ->
     setattr(owner, name, wrapped)
 
 
+def _text(argument: Any) -> str:
+    """A text, a path, or the path of an open file."""
+    argument = getattr(argument, "name", argument) if isinstance(argument, io.IOBase) else argument
+    return str(argument) if isinstance(argument, str | Path) else ""
+
+
 def put(at: str, value: Any) -> None:
     """Set a constant."""
     owner, name = _place(at)
@@ -69,16 +76,26 @@ def put(at: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
-def slow(at: str, seconds: float) -> None:
-    """Every call of `at` takes so much longer."""
+def slow(at: str, seconds: float, call: int = 0) -> None:
+    """Every call of `at` takes so much longer; or only the `call`-th, which prints "waiting"."""
     owner, name = _place(at)
-    inner = getattr(owner, name)
+    inner, seen = getattr(owner, name), 0
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
-        time.sleep(seconds)
+        nonlocal seen
+        seen += 1
+        if call == seen:
+            print("waiting", flush=True)
+        if call in (0, seen):
+            time.sleep(seconds)
         return inner(*arguments, **named)
 
     setattr(owner, name, wrapped)
+
+
+def ignore(number: int) -> None:
+    """As nohup does for SIGHUP."""
+    signal.signal(number, signal.SIG_IGN)
 
 
 def _place(at: str) -> tuple[Any, str]:

@@ -57,7 +57,9 @@ class Server:
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, "the server has ended; its standard error says why"
+        return json.loads(line)
 
 
 @dataclass

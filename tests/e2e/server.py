@@ -1,7 +1,8 @@
 """Forks `fca` commands from a process that has torch and diffusers imported already: seconds less for each of them.
 
 What it forks is a process like any other: its own pid, session, folder and output files; it runs `fcacli.cli.app.main` on
-its words and ends as Python ends, but for the freeing of memory. Before that it may arm faults (faults.py). Requests and answers are lines of JSON:
+its words and ends as Python ends, but for the freeing of memory. Before that it may arm faults (faults.py). Requests and
+answers are lines of JSON:
 
     {"words": [...], "folder": "...", "output": "...", "environment": {...}, "faults": [[name, values], ...]}  ->  pid
     {"poll": pid}                             ->  null while it runs, else its exit status as subprocess has it

@@ -19,9 +19,10 @@ EXACT = ("config.json", "speed.jsonl", "optimizer.pt", "state.json", "tensorboar
 def assert_said(process: Process, *reasons: str) -> None:
     """One error: what, why, and what to do."""
     said = process.said
-    assert said.count("error: ") == 1 and "Traceback" not in said and "unexpected" not in said, said
-    assert any(reason in said for reason in reasons) and "try: " in said, said
-    assert len(said.partition("error: ")[2].splitlines()) == 2, said
+    lines = said.splitlines()
+    assert "Traceback" not in said and "unexpected" not in said, said
+    assert [line.startswith("error: ") for line in lines].index(True) == len(lines) - 2, said
+    assert any(reason in lines[-2] for reason in reasons) and lines[-1].startswith("  try: "), said
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_full_while_training(server, workspace_on, straight, options):
         ("fcacli.workflows.validation:write_pngs", {}),
     ):
         full = server.run(disk, *command, faults=fill(disk, at, **values), code=1)
-        assert_said(full, "No space left on device", "disk is full")
+        assert_said(full, "No space left on device")
         assert not leftovers(disk)
         (disk / "filler").unlink()
     server.run(disk, *command)
@@ -80,10 +81,10 @@ def test_full_while_a_later_checkpoint_is_written(server, workspace_on, straight
     """The one before stays and is continued from, although the disk is full while that is read."""
     disk, command = workspace_on, ["train", *options, "--run", "first", "--validate-every", 3]
     full = server.run(disk, *command, faults=fill(disk, "torch:save", where="step-000006"), code=1)
-    assert_said(full, "No space left on device", "disk is full")
+    assert_said(full, "No space left on device")
     assert [path.name for path in (disk / "runs" / "first" / "checkpoints").iterdir()] == ["step-000003"]
     again = server.run(disk, *command, code=1)
-    assert_said(again, "No space left on device", "disk is full")
+    assert_said(again, "No space left on device")
     (disk / "filler").unlink()
     assert "continuing first from step 3" in server.run(disk, *command).said
     name = "checkpoints/step-000006/adapter.safetensors"
@@ -98,13 +99,10 @@ def trained_on(workspace_on, straight):
 
 def test_full_while_predicting(server, trained_on, raw):
     command = ["predict", next(raw.rglob("7.webm")), TEXT]
-    for at in (
-        "fcacli.workflows.predict:write_pngs",
-        "fcacli.workflows.predict:write_mp4",
-        "fcacli.workflows.predict:write_gif",
-    ):
-        assert_said(server.run(trained_on, *command, faults=fill(trained_on, at), code=1), "No space left on device")
-        assert not list((trained_on / "predictions").glob("*")) or not leftovers(trained_on)
+    for writing in ("write_pngs", "write_mp4", "write_gif"):
+        faults = fill(trained_on, f"fcacli.workflows.predict:{writing}")
+        assert_said(server.run(trained_on, *command, faults=faults, code=1), "No space left on device")
+        assert not leftovers(trained_on)
         (trained_on / "filler").unlink()
     server.run(trained_on, *command)
     assert len(list((trained_on / "predictions").rglob("*.png"))) == 17
@@ -122,26 +120,20 @@ def test_full_while_evaluating(server, trained_on, straight):
 
 @pytest.mark.parametrize(
     ("words", "size"),
-    [
-        (["prepare", "ssv2", "RAW", "--workers", "1"], 2000),
-        (["train"], 60_000),
-        (["predict", "FRAMES", TEXT], 2000),
-        (["eval"], 2000),
-    ],
+    [("prepare ssv2 RAW --workers 1", 2000), ("train", 60_000), ("predict FRAMES text", 2000), ("eval", 2000)],
     ids=["prepare", "train", "predict", "eval"],
 )
 def test_files_that_may_not_grow(server, tmp_path, trained, raw, options, words, size):
     """The twin of the full disk that needs no mount."""
+    words = [str({"RAW": raw, "FRAMES": next(raw.rglob("7.webm"))}.get(word, word)) for word in words.split()]
     folder = trained
     if words[0] == "prepare":
         folder = tmp_path / "empty"
         folder.mkdir()
     if words[0] == "train":
         words = [*words, *options, "--run", "second"]
-    words = [str({"RAW": raw, "FRAMES": next(raw.rglob("7.webm"))}.get(word, word)) for word in words]
-    assert_said(
-        server.run(folder, *words, faults=(("largest_file", {"size": size}),), code=1), "File too large", "cannot write"
-    )
+    full = server.run(folder, *words, faults=(("largest_file", {"size": size}),), code=1)
+    assert_said(full, "File too large")
     assert not leftovers(folder)
     server.run(folder, *words)
 
@@ -153,7 +145,7 @@ def test_read_only_folders(server, tmp_path, trained, raw, options):
         "data": (["prepare", "ssv2", raw, "--workers", "1", "--name", "other"], "data"),
         "runs": (["train", *options, "--run", "second"], "runs"),
         "predictions": (["predict", next(raw.rglob("7.webm")), TEXT], "predictions"),
-        "runs/first": (["eval"], "eval"),
+        "runs/first": (["eval", "--run", "first"], "eval"),
     }
     (trained / "predictions").mkdir()
     for name, (words, named) in commands.items():

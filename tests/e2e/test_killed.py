@@ -28,18 +28,13 @@ def kill(at: str, **values) -> tuple:
 
 
 @pytest.mark.parametrize(
-    "point",
-    [
-        {"where": "3.mp4"},
-        {"where": "3.mp4", "after": True},
-        {"where": "metadata.jsonl", "after": True},
-        {"where": "dataset.json"},
-    ],
+    ("where", "after"),
+    [("3.mp4", False), ("3.mp4", True), ("metadata.jsonl", True), ("dataset.json", False)],
     ids=["clip-written", "clip-in-place", "first-split-written", "before-the-last-file"],
 )
-def test_prepare_killed_at_a_point(server, tmp_path, prepared, raw, point):
+def test_prepare_killed_at_a_point(server, tmp_path, prepared, raw, where, after):
     command = ["prepare", "ssv2", raw, "--workers", 1]
-    server.run(tmp_path, *command, faults=kill("pathlib:Path.replace", **point), code=KILLED)
+    server.run(tmp_path, *command, faults=kill("pathlib:Path.replace", where=where, after=after), code=KILLED)
     dataset = tmp_path / "data" / "ssv2"
     assert not (dataset / "dataset.json").exists()
     refused = server.run(tmp_path, "train", "--gpus", 0, code=1)
