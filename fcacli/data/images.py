@@ -1,7 +1,10 @@
 """Pictures -> upright RGB frames, uint8 (H, W, 3). Pillow reads them; a header that claims too much is refused unread."""
 
+import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +51,8 @@ def read_image(path: Path) -> np.ndarray:
             with Image.open(file, formats=FORMATS) as picture:
                 if picture.width * picture.height > LARGEST_PICTURE:
                     raise Unreadable(path, too_large(picture.width, picture.height, LARGEST_PICTURE))
-                return _upright_rgb(picture)
+                with _silent_library() if picture.format == "TIFF" else nullcontext():
+                    return _upright_rgb(picture)
     except Unreadable:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError):
@@ -73,6 +77,19 @@ def natural(path: Path) -> list[str | int]:
     """Sort key that reads runs of digits as numbers."""
     pieces = re.split(r"([0-9]+)", path.name.lower())
     return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)]
+
+
+@contextmanager
+def _silent_library() -> Iterator[None]:
+    """libtiff writes its complaints to the process's standard error, past Python; here they come as exceptions."""
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _upright_rgb(picture: "Image") -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from fcacli import __version__
 from fcacli.config import ClipConfig, SampleConfig, to_dict
 from fcacli.data.decode import load_init_frames, resize
+from fcacli.data.manifest import is_text
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Event, Message, Progress, Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet
@@ -69,6 +70,8 @@ def predict(
     """
     if not text.strip():
         raise Misuse("the text is empty: say what happens", 'fca predict frames/ "pushing cup left"')
+    if not is_text(text):
+        raise Misuse("the text is not valid UTF-8", 'fca predict frames/ "pushing cup left"')
     if num < 1:
         raise Misuse(f"--num must be at least 1, got {num}")
     trained = find_trained(workspace, run, checkpoint, device, report)
