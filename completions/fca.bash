@@ -27,6 +27,7 @@ _fca() {
         "train --optimizer") _fca_words "adamw8bit adamw"; return ;;
         "train --precision") _fca_words "auto bf16 fp32"; return ;;
         "train --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
+        "train --fork") _fca_words "$(ls runs 2>/dev/null)"; return ;;
         "predict --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
         "predict --offload") _fca_words "none model sequential"; return ;;
         "predict --out") _fca_files -d; return ;;
@@ -34,7 +35,7 @@ _fca() {
         "eval --split") _fca_words "train val test"; return ;;
         "eval --pred") _fca_files -d; return ;;
         "eval --real") _fca_files -d; return ;;
-        "prepare --name" | "prepare --limit" | "prepare --workers" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "toy --clips" | "toy --seed" | "toy --size") return ;;
+        "prepare --name" | "prepare --limit" | "prepare --workers" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "toy --clips" | "toy --seed" | "toy --size") return ;;
     esac
     case "$command" in
         prepare)
@@ -43,7 +44,7 @@ _fca() {
             _fca_files -d
             ;;
         train)
-            if [[ $current == -* ]]; then _fca_words "--gpus --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --checkpointing --no-checkpointing --seed --run --new --validate-every --validate-clips --sample-steps --guidance --checkpoint-minutes --max-minutes --workers --json --verbose --quiet --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--gpus --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --checkpointing --no-checkpointing --seed --run --new --fork --validate-every --validate-clips --sample-steps --guidance --checkpoint-minutes --keep --max-minutes --workers --json --verbose --quiet --help"; return; fi
             ;;
         predict)
             if [[ $current == -* ]]; then _fca_words "--run --checkpoint --device --steps --guidance --num --seed --offload --keep-generated-init --out --json --verbose --quiet --help"; return; fi

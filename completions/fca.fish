@@ -42,11 +42,13 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l checkpointing -l no-ch
 complete -c fca -n '__fish_seen_subcommand_from train' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l run -d 'Name below runs/; an unfinished run of that name continues' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from train' -l new -d 'Start a new run even if an unfinished one could continue'
+complete -c fca -n '__fish_seen_subcommand_from train' -l fork -d 'Start a new run from the newest weights of this one; its options, but for those given here' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from train' -l validate-every -d 'Steps between validations; 0 for only the last' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l validate-clips -d 'Clips generated at a validation' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l sample-steps -d 'Denoising steps of those clips, and default of predict and eval' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l guidance -d 'Classifier-free guidance of the same' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l checkpoint-minutes -d 'Minutes between checkpoints' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l keep -d 'Checkpoints kept' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l max-minutes -d 'Stop after so long, saved and unfinished' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l workers -d 'Processes that load clips' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l json -d 'Print the result as one JSON document'

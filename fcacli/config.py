@@ -14,9 +14,18 @@ from fcacli.errors import Misuse
 C = TypeVar("C")
 
 
+MOST_FRAMES, MOST_PIXELS = 1024, 4096
+"""Frames of a clip, and pixels of its width or height; no base comes near."""
+
+
 def _require(condition: bool, message: str, hint: str = "") -> None:
     if not condition:
         raise Misuse(message, hint)
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    """Neither below nor above, and no NaN."""
+    _require(least <= value <= most, f"{name} must be between {least:,} and {most:,}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +46,17 @@ class ClipConfig:
     """How another aspect ratio is brought to W x H: cut the longer side, pad with black, or distort."""
 
     def __post_init__(self) -> None:
-        _require(self.frames >= 2, f"--frames must be at least 2, got {self.frames}")
+        _within("--frames", self.frames, 2, MOST_FRAMES)
         _require(
             1 <= self.init_frames < self.frames,
             f"--init-frames must be between 1 and frames - 1 = {self.frames - 1}, got {self.init_frames}",
         )
-        _require(self.width >= 16 and self.height >= 16, f"--size must be at least 16x16, got {self.width}x{self.height}")
-        _require(math.isfinite(self.fps) and self.fps > 0, f"--fps must be above 0, got {self.fps}")
+        for side in (self.width, self.height):
+            _require(
+                16 <= side <= MOST_PIXELS,
+                f"--size must be between 16x16 and {MOST_PIXELS}x{MOST_PIXELS}, got {self.width}x{self.height}",
+            )
+        _within("--fps", self.fps, 0.1, 240)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +90,10 @@ class FCAConfig:
     """Video tokens see the text tokens of their own latent frame, or of all frames (ablation)."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "tokens_per_frame", "text_width", "text_heads", "text_blocks"):
-            _require(getattr(self, name) >= 1, f"adapter {name} must be at least 1, got {getattr(self, name)}")
+        for name, most in (("tokens_per_frame", 4096), ("text_width", 16384), ("text_heads", 1024), ("text_blocks", 64)):
+            _within(f"adapter {name}", getattr(self, name), 1, most)
+        _within("adapter width", self.width, 1, 65536)
+        _within("adapter init_timestep", self.init_timestep, 0, 999)
         _require(
             self.text_width % self.text_heads == 0,
             f"adapter text_width {self.text_width} is not a multiple of text_heads {self.text_heads}",
@@ -101,8 +116,10 @@ class LoRAConfig:
     """Clean latents of the initial frames as extra token frames in front, or in place (needs one given frame, T = 4k+1)."""
 
     def __post_init__(self) -> None:
-        _require(self.rank >= 1, f"--lora-rank must be at least 1, got {self.rank}")
-        _require(self.alpha is None or self.alpha > 0, f"LoRA alpha must be above 0, got {self.alpha}")
+        _within("--lora-rank", self.rank, 1, 16384)
+        _require(
+            self.alpha is None or (math.isfinite(self.alpha) and self.alpha > 0), f"LoRA alpha must be above 0, got {self.alpha}"
+        )
 
 
 AdapterConfig = FCAConfig | LoRAConfig
@@ -120,8 +137,8 @@ class SampleConfig:
     """Seed of the initial noise; sample n of a clip uses seed + n."""
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, f"sampling steps must be at least 1, got {self.steps}")
-        _require(math.isfinite(self.guidance) and self.guidance >= 0, f"guidance must be 0 or more, got {self.guidance}")
+        _within("sampling steps", self.steps, 1, 1000)
+        _within("guidance", self.guidance, 0, 1000)
         _require(0 <= self.seed < 2**63, f"--seed must be between 0 and 2^63 - 1, got {self.seed}")
 
 
@@ -167,14 +184,17 @@ class TrainConfig:
     """Clips generated at a validation."""
 
     def __post_init__(self) -> None:
+        most = {"batch_size": 65536, "accumulate": 65536}
         for name in ("steps", "batch_size", "accumulate"):
-            _require(getattr(self, name) >= 1, f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+            _within(f"--{name.replace('_', '-')}", getattr(self, name), 1, most.get(name, 10**9))
         for name in ("warmup", "validate_every", "validate_clips", "seed"):
             _require(getattr(self, name) >= 0, f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}")
-        _require(math.isfinite(self.lr) and self.lr > 0, f"--lr must be above 0, got {self.lr}")
-        _require(math.isfinite(self.clip_norm) and self.clip_norm > 0, f"clip_norm must be above 0, got {self.clip_norm}")
-        _require(0 <= self.caption_dropout < 1, f"caption_dropout must be in [0, 1), got {self.caption_dropout}")
-        _require(self.weight_decay >= 0, f"weight_decay must be 0 or more, got {self.weight_decay}")
+        _require(self.seed < 2**63, f"--seed must be between 0 and 2^63 - 1, got {self.seed}")
+        for name in ("lr", "clip_norm"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value > 0, f"--{name.replace('_', '-')} must be above 0, got {value}")
+        _require(0 <= self.caption_dropout < 1, f"--caption-dropout must be in [0, 1), got {self.caption_dropout}")
+        _within("--weight-decay", self.weight_decay, 0, 1)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -231,13 +251,13 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
             kinds: dict[Any, Any] = {
                 get_args(get_type_hints(option)["kind"])[0]: option for option in options if dataclasses.is_dataclass(option)
             }
-            if value.get("kind") not in kinds:
+            if not isinstance(value.get("kind"), str) or value["kind"] not in kinds:
                 raise Misuse(f"{where}.kind is {value.get('kind')!r}; expected one of {', '.join(map(repr, kinds))}")
             return from_dict(kinds[value["kind"]], value, where)
         return _coerce(next(option for option in options if option is not type(None)), value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)  # type: ignore[arg-type]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise Misuse(f"{where} is {value!r}; expected {hint.__name__}")

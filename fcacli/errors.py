@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to see."""
+"""The one exception that a user is meant to see, and the one that a signal raises."""
 
 
 class FcaError(Exception):
@@ -15,6 +15,10 @@ class FcaError(Exception):
         self.message = message
         self.hint = hint
         self.code = code
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or the like, which unwinds what runs as Ctrl-C does; its argument is the signal's number."""
 
 
 class Misuse(FcaError):

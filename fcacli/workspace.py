@@ -6,6 +6,8 @@ runs/<run>/                                               made by `fca train`; s
 predictions/<name>/                                       made by `fca predict`
 """
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -14,11 +16,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fcacli.errors import FcaError, Misuse
+
+UNFINISHED = "unfinished.json"
+"""In place of dataset.json while `fca prepare` is at work, and after it was interrupted: the command that goes on."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +55,34 @@ class Workspace:
             _plain_name(name, "--data")
             if self.data / name not in found:
                 known = ", ".join(p.name for p in found) or "none"
-                raise FcaError(f"no prepared dataset {name!r} in {self.data} (there: {known})", "fca prepare ssv2 ./raw")
+                raise self._not_prepared(f"no prepared dataset {name!r} in {self.data} (there: {known})", name)
             return self.data / name
         if not found:
-            raise FcaError(f"no prepared data in {self.data}", "fca prepare ssv2 ./raw")
+            raise self._not_prepared(f"no prepared data in {self.data}", "*")
         return found[-1]
+
+    def _not_prepared(self, message: str, name: str) -> FcaError:
+        """`message`, and the command that finishes what `fca prepare` has begun, if it has."""
+        for path in sorted(self.data.glob(f"{name}/{UNFINISHED}")):
+            begun = read_json(path)
+            if isinstance(begun, dict) and "command" in begun:
+                return FcaError(f"{message}; {path.parent.name} is being prepared or was interrupted", str(begun["command"]))
+        return FcaError(message, "fca prepare ssv2 ./raw")
 
     def new_dataset(self, name: str) -> Path:
         """The path of a dataset to prepare; nothing is created yet, and it may exist already."""
         _plain_name(name, "--name")
         return self.data / name
 
-    def run(self, name: str | None = None) -> Path:
-        """The run `name`, or the one started last.
+    def run(self, name: str | None = None, option: str = "--run") -> Path:
+        """The run `name`, which the user gave as `option`, or the one started last.
 
         Raises:
             FcaError: there is no run, or not of that name.
         """
         found = self.all_runs()
         if name is not None:
-            _plain_name(name, "--run")
+            _plain_name(name, option)
             if self.runs / name not in found:
                 known = ", ".join(p.name for p in found) or "none"
                 raise FcaError(f"no run {name!r} in {self.runs} (there: {known})", "fca train")
@@ -86,11 +99,11 @@ class Workspace:
         """A path for a new run; nothing is created yet.
 
         Raises:
-            FcaError: a run of that name exists.
+            FcaError: a run of that name exists; a folder that a process left before it wrote anything there is none.
         """
         if name is not None:
             _plain_name(name, "--run")
-            if (self.runs / name).exists():
+            if (self.runs / name).exists() and not _is_empty(self.runs / name):
                 raise FcaError(f"run {name!r} exists already in {self.runs}", "choose another --run name")
             return self.runs / name
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -100,8 +113,22 @@ class Workspace:
         return path
 
 
+def _is_empty(folder: Path) -> bool:
+    """Whether it holds nothing but a lock and temporary files."""
+    return folder.is_dir() and all(path.name == ".lock" or _is_temporary(path) for path in folder.iterdir())
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and ".tmp" in path.name
+
+
 def _created(run: Path) -> str:
-    return str(read_json(run / "config.json").get("created", ""))
+    """When a run was created; of a damaged config, when the file was written, so that the run keeps its place."""
+    path = run / "config.json"
+    try:
+        return str(read_json(path)["created"])
+    except (FcaError, KeyError, TypeError):
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
 
 
 def _plain_name(name: str, option: str) -> None:
@@ -114,26 +141,26 @@ def slug(text: str, limit: int = 48) -> str:
     return re.sub(r"[^\w]+", "-", text.lower()).strip("-")[:limit].strip("-") or "untitled"
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
+def read_json(path: Path, errors: str = "strict") -> Any:
+    """Parse a JSON file; `errors` says what becomes of bytes that are not UTF-8, as in `bytes.decode`.
 
     Raises:
         FcaError: it is missing, unreadable or not JSON; the message names the file and the place.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8", errors=errors))
     except FileNotFoundError:
         raise FcaError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise FcaError(f"cannot read {path}: {error}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise FcaError(f"{path} is not valid JSON: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager
@@ -143,13 +170,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free some space, or another folder") from error
+        raise _cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -159,25 +186,64 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free some space, or another folder") from error
+        raise _cannot_write(path, error) from error
     try:
         yield temporary
         temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        for inside in (*temporary.rglob("*"), temporary):
+            _sync(inside)
+        _take_place(temporary, path)
     except OSError as error:
-        raise FcaError(f"cannot write {path}: {error.strerror or error}", "free some space, or another folder") from error
+        raise _cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Rename; what is there moves aside before it is removed, so that a half-removed folder never bears the name."""
+    aside = temporary.with_name(f"{temporary.name}.old")
+    if path.exists():
+        path.rename(aside)
+    temporary.rename(path)
+    shutil.rmtree(aside, ignore_errors=True)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file to the disk; a folder, where its file system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path, *patterns: str) -> None:
+    """Remove what killed processes left of unfinished writes in `folder` and where `patterns` lead from it.
+
+    Only for a caller who knows that nobody else writes there: who holds its lock.
+    """
+    for place in (folder, *(found for pattern in patterns for found in folder.glob(pattern))):
+        for path in place.glob(".*.tmp*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _cannot_write(path: Path, error: OSError) -> FcaError:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return FcaError(f"cannot write {path}: {reason}", "free some space there and run the same command: it goes on")
+    return FcaError(f"cannot write {path}: {reason}", "a folder that you may write to, or give yourself the right to this one")
 
 
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FcaError(f"cannot create {path}: {error.strerror or error}", "choose a folder you may write to") from error
+        raise _cannot_write(path, error) from error

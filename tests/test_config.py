@@ -43,9 +43,9 @@ def test_a_config_survives_json(adapter):
         ({"warmup": -1}, "--warmup"),
         ({"validate_every": -1}, "--validate-every"),
         ({"seed": -1}, "--seed"),
-        ({"caption_dropout": 1.0}, "caption_dropout"),
-        ({"clip_norm": 0.0}, "clip_norm"),
-        ({"weight_decay": -0.1}, "weight_decay"),
+        ({"caption_dropout": 1.0}, "--caption-dropout"),
+        ({"clip_norm": 0.0}, "--clip-norm"),
+        ({"weight_decay": -0.1}, "--weight-decay"),
     ],
 )
 def test_impossible_training_options_are_named(change, named):

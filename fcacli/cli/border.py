@@ -3,15 +3,20 @@
 import functools
 import logging
 import os
+import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 import typer
 
 from fcacli.cli import console
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Stopped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,7 +25,7 @@ INTERRUPTED = 130
 
 
 def command(body: Callable[P, R]) -> Callable[P, R]:
-    """Wrap the body of a command: known errors become one block, Ctrl-C one line, the unexpected one line and a way on.
+    """Wrap the body of a command: known errors become one block, signals one line, the unexpected one line and a way on.
 
     With FCA_DEBUG=1 the traceback is shown as well.
     """
@@ -29,7 +34,12 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         quiet_libraries()
         try:
-            return body(*args, **kwargs)
+            with _stopped_by_signals():
+                return body(*args, **kwargs)
+        except Stopped as stop:
+            number = signal.Signals(stop.args[0])
+            console.print_note(f"stopped by {number.name}; run the same command to continue")
+            raise typer.Exit(128 + number) from None
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except KeyboardInterrupt:
@@ -47,6 +57,25 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the command, so that nothing half-written stays; ignored ones (nohup) stay ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(number)
+
+    watched = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in watched}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _name(error: Exception) -> FcaError:
     """An unexpected exception as one line, with what helps: less memory, or the traceback."""
     if type(error).__name__ == "OutOfMemoryError":
@@ -56,9 +85,11 @@ def _name(error: Exception) -> FcaError:
         )
     if isinstance(error, MemoryError):
         return FcaError("out of memory", "a smaller --batch-size, or fewer --workers")
+    if isinstance(error, OSError) and error.strerror:  # of the file system: its reason says all
+        return FcaError(": ".join([*(str(name) for name in (error.filename,) if name), error.strerror]))
     return FcaError(
         f"unexpected {type(error).__name__}: {_first_line(error)}",
-        f"FCA_DEBUG=1 fca {' '.join(sys.argv[1:])}   (shows the traceback; please report it)",
+        f"FCA_DEBUG=1 fca {shlex.join(sys.argv[1:])}   (shows the traceback; please report it)",
     )
 
 
@@ -71,10 +102,12 @@ def quiet_libraries() -> None:
     """Silence the libraries' own bars, banners and warnings; with FCA_DEBUG=1 they keep talking.
 
     Environment variables, because the libraries are imported later and in worker processes; what the user set stays.
-    Code from a model repository is never run.
+    Code from a model repository is never run, and nothing is told to anyone about the use of this program.
     """
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in NO_TELEMETRY:
+        os.environ.setdefault(name, "1")
     if console.debugging():
         return
     for name, value in QUIET.items():
@@ -86,14 +119,14 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "HF_HUB_DISABLE_UPDATE_CHECK")
+"""Variables by which the hub's libraries are told to report nothing."""
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "DIFFUSERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "PYTHONWARNINGS": "ignore",
-    "OPENCV_LOG_LEVEL": "ERROR",
+    "OPENCV_LOG_LEVEL": "OFF",
 }
 """Variables that the libraries read when they are imported."""
 NOISY = ("accelerate", "bitsandbytes", "huggingface_hub", "peft", "torch")

@@ -95,8 +95,8 @@ def _values(parameter: str, kind: Any) -> Values:
         from fcacli.model.bases import DEFAULTS
 
         return ("auto", *DEFAULTS)
-    if parameter in ("run", "data"):
-        return "runs" if parameter == "run" else "datasets"
+    if parameter in ("run", "fork", "data"):
+        return "runs" if parameter in ("run", "fork") else "datasets"
     return "none" if kind is not Path else "files" if parameter == "frames" else "folders"
 
 

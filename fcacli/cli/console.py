@@ -1,5 +1,6 @@
 """The one output sink: talk (progress, messages, errors) goes to stderr, data to stdout.
 
+Whatever came from a file or an argument is printed harmlessly: markup as it stands, control characters as \\u001b and so on.
 Rich is imported when something is rendered, so that `fca --help` pays only for typer.
 """
 
@@ -7,6 +8,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 Talk = Literal["quiet", "normal", "verbose"]
+HOSTILE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would command the terminal, turn the text around or not encode: all controls but tab and newline."""
 
 
 @contextmanager
@@ -46,8 +50,14 @@ def talking(verbose: bool = False, quiet: bool = False) -> Iterator[Report]:
 
 def print_text(text: str) -> None:
     """Print a line of data for people."""
-    sys.stdout.write(text + "\n")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(harmless(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
+
+
+def harmless(text: str) -> str:
+    """The text with characters of HOSTILE as JSON would escape them."""
+    return HOSTILE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_json(value: Any) -> None:
@@ -75,7 +85,7 @@ def print_error(error: FcaError) -> None:
     else:
         _say("error: ", error.message, "bold red")
     if error.hint:
-        _say("  try: ", error.hint, "bold")
+        _say("  try: ", error.hint.replace("\n", "\n       "), "bold")
 
 
 def print_note(text: str) -> None:
@@ -86,7 +96,7 @@ def print_note(text: str) -> None:
 def _say(label: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    _stderr().print(Text.assemble((label, style), text), soft_wrap=True)
+    _stderr().print(Text.assemble((label, style), harmless(text)), soft_wrap=True)
 
 
 def _stderr() -> "Console":
@@ -181,7 +191,7 @@ class Lines:
     def _line(self, event: Progress, when: str) -> None:
         amount = str(event.done) if event.total is None else f"{event.done}/{event.total}"
         parts = [f"{event.phase}: {amount}", _info(event), when]
-        self._console.print("  ".join(part for part in parts if part), soft_wrap=True, markup=False)
+        self._console.print(harmless("  ".join(part for part in parts if part)), soft_wrap=True, markup=False)
 
 
 @dataclasses.dataclass
@@ -219,7 +229,7 @@ def _clock(seconds: float) -> str:
 def _message(event: Message, assemble: Any) -> Any:
     styles = {"warning": "yellow", "detail": "dim", "note": ""}
     label = ("warning: ", "bold yellow") if event.level == "warning" else ""
-    return assemble(label, (event.text, styles[event.level]))
+    return assemble(label, (harmless(event.text), styles[event.level]))
 
 
 def debugging() -> bool:

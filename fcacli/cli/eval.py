@@ -60,7 +60,7 @@ def evaluate(
         raise Misuse("--run, --checkpoint, --limit and --device are about a run; --pred and --real score two folders")
     with console.talking(verbose, quiet) as report:
         if pred is not None and real is not None:
-            from fcacli.workflows.evaluate import evaluate_folders
+            from fcacli.workflows.evaluate_folders import evaluate_folders
 
             result = evaluate_folders(pred, real, given=given or 0, report=report)
         else:

@@ -111,6 +111,16 @@ def train(
     new: Annotated[
         bool, typer.Option("--new", help="Start a new run even if an unfinished one could continue.", rich_help_panel=RUN)
     ] = False,
+    fork: Annotated[
+        str | None,
+        typer.Option(
+            "--fork",
+            metavar="NAME",
+            help="Start a new run from the newest weights of this one; its options, but for those given here.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     validate_every: Annotated[
         int | None, by_base("--validate-every", RUN, "Steps between validations; 0 for only the last.", metavar="N", least=0)
     ] = None,
@@ -130,6 +140,7 @@ def train(
         float,
         typer.Option("--checkpoint-minutes", min=0.1, metavar="X", help="Minutes between checkpoints.", rich_help_panel=RUN),
     ] = 5.0,
+    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="Checkpoints kept.", rich_help_panel=RUN)] = 3,
     max_minutes: Annotated[
         float | None,
         by_base("--max-minutes", RUN, "Stop after so long, saved and unfinished.", default="no limit", metavar="X", least=0),
@@ -190,6 +201,8 @@ def train(
             gpus=gpus,
             run=run,
             new=new,
+            fork=fork,
+            keep=keep,
             workers=workers,
             checkpoint_minutes=checkpoint_minutes,
             max_seconds=seconds,

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fcacli.config import ClipConfig
+from fcacli.errors import FcaError
 from fcacli.workspace import atomic_file
 
 VERSION = 1
@@ -68,7 +69,11 @@ class EncodedStore:
         """
         entry = {**(self.get(key) or {}), **tensors}
         with atomic_file(self.path(key)) as temporary:
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in entry.items()}, temporary)
+            try:
+                save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in entry.items()}, temporary)
+            except SafetensorError as error:  # wraps what the file system said
+                hint = "free some space there and run the same command: it goes on"
+                raise FcaError(f"cannot write {self.path(key)}: {error}", hint) from error
 
     def _header(self, key: str) -> dict[str, dict] | None:
         """Tensor descriptions by name, if the file is as long as they say."""

@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from fcacli.data.decode import Unreadable
 from fcacli.data.journal import Outcome, Skipped, Stored
@@ -98,11 +99,11 @@ def _pool(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_worker() -> None:
-    """Between clips a worker ignores Ctrl-C, which its parent handles; it ends when its parent is gone."""
+    """Between clips a worker ignores Ctrl-C and the like, which its parent handles; it ends when its parent is gone."""
     import cv2
 
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _on_signals(signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
@@ -113,11 +114,16 @@ def _follow_parent() -> None:
 
 
 def _convert_in_worker(job: Job) -> Outcome | None:
-    """`convert`; None if Ctrl-C came, which undoes the clip at hand."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """`convert`; None if Ctrl-C or the like came, which undoes the clip at hand."""
+    _on_signals(signal.default_int_handler)
     try:
         return convert(job)
     except KeyboardInterrupt:
         return None
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _on_signals(signal.SIG_IGN)
+
+
+def _on_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)

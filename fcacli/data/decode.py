@@ -1,17 +1,21 @@
-"""Videos and pictures -> upright RGB frames and presentation times. PyAV decodes videos, OpenCV reads pictures.
+"""Videos and folders of pictures -> upright RGB frames and presentation times. PyAV decodes videos.
 
 Frames are counted by decoding (headers lie), rotation and non-square pixels are applied (PyAV applies neither), and a
 video that breaks off or is damaged says so. Frames are uint8 (H, W, 3) RGB, videos (T, H, W, 3), times seconds.
+What a hostile file can claim is bounded before memory is taken: the pixels of a frame, those of a clip, its time stamps.
+A file is only ever read as one of FORMATS, so that no play list in it opens other files or addresses.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fcacli.data.images import IMAGE_SUFFIXES, Unreadable, list_images, read_image, too_large
 from fcacli.data.resize import resize, resize_frame
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
@@ -21,26 +25,21 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["Decoded", "Unreadable", "decode", "load_init_frames", "read_image", "read_images", "resize", "sample_indices"]
+__all__ = ["Decoded", "Unreadable", "decode", "load_init_frames", "resize", "sample_indices"]
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp", ".gif"}
 )
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,m4v,asf,flv,ogg,gif"
+"""FFmpeg's names of what those are."""
+LARGEST_FRAME = 2**25
+"""Pixels of a video's frame, 8K; more would fill the memory."""
+LONGEST_CLIP = 2**33
+"""Pixels of all frames together: twenty minutes of 640x360."""
+LONGEST_TIME = 6 * 3600
+"""Seconds between the first and the last frame; beyond that the time stamps are damaged."""
 FALLBACK_FPS = 12.0
 """Rate of a folder of pictures, and of a video that has neither time stamps nor a rate."""
-
-
-class Unreadable(FcaError):
-    """A video or picture that cannot be decoded, or not as a whole; `reason` says why without the path."""
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"cannot read {path}: {reason}")
-        self.path = path
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Unreadable, (self.path, self.reason)
 
 
 @dataclass
@@ -100,11 +99,20 @@ def frames_of(path: Path, track: Track, fps: float | None = None) -> Iterator[np
     """The frames one by one, each of the first one's size; `track` grows with them, its `problem` is set at the end.
 
     Raises:
-        Unreadable: not one frame can be decoded.
+        Unreadable: not one frame can be decoded, or there are more than LONGEST_CLIP allows.
     """
-    size = None
-    for frame in _pictures(path, track, fps) if path.is_dir() else _video_frames(path, track):
+    size, pixels = None, 0
+    if path.is_dir():
+        source = _pictures(path, track, fps)
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        source = _picture(path, track)
+    else:
+        source = _video_frames(path, track)
+    for frame in source:
         size = size or (frame.shape[1], frame.shape[0])
+        pixels += frame.shape[0] * frame.shape[1]
+        if pixels > LONGEST_CLIP:
+            raise Unreadable(path, f"it is longer than a clip can be: over {len(track.stamps)} frames of {size[0]}x{size[1]}")
         yield frame if (frame.shape[1], frame.shape[0]) == size else resize_frame(frame, *size, "crop")
     if not track.stamps:
         raise Unreadable(path, track.problem or "it holds no frames")
@@ -127,46 +135,6 @@ def sample_indices(times: Sequence[float], frames: int) -> list[int]:
     return [int(index) for index in np.where(earlier, right - 1, right)]
 
 
-def read_image(path: Path) -> np.ndarray:
-    """A picture as uint8 (H, W, 3) RGB, its EXIF orientation applied.
-
-    Raises:
-        Unreadable: it is missing or not a picture that OpenCV knows.
-    """
-    import cv2
-
-    try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise Unreadable(path, error.strerror or str(error)) from None
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # from memory: any path, ASCII or not
-    if picture is None:
-        raise Unreadable(path, "it is not a picture that OpenCV can decode" if data.size else "the file is empty")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-
-
-def read_images(paths: Sequence[Path]) -> np.ndarray:
-    """Pictures as a video uint8 (T, H, W, 3), each brought to the first one's size.
-
-    Raises:
-        Unreadable: one of them cannot be read.
-    """
-    pictures = [read_image(path) for path in paths]
-    height, width = pictures[0].shape[:2]
-    return np.stack([resize_frame(picture, width, height, "crop") for picture in pictures])
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The pictures directly in `folder`, in natural order: im_2 before im_10."""
-    return sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."), key=natural)
-
-
-def natural(path: Path) -> list[str | int]:
-    """Sort key that reads runs of digits as numbers."""
-    pieces = re.split(r"([0-9]+)", path.name.lower())
-    return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)]
-
-
 def load_init_frames(path: Path, count: int, frames: int | None = None, report: Report = silent) -> np.ndarray:
     """The given frames of a prediction, uint8 (count, H, W, 3), from a folder of pictures, a video or one picture.
 
@@ -177,29 +145,31 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
     Raises:
         FcaError: there are fewer than `count`, or a file cannot be read.
     """
-    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
-        found, times = read_image(path)[None], [0.0]
-    elif path.is_dir() or path.is_file():
-        if path.is_file() and path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise Unreadable(path, f"neither a picture nor a video by its suffix {path.suffix!r}")
-        clip = decode(path)
-        if clip.problem:
-            raise Unreadable(path, clip.problem)
-        found, times = clip.frames, clip.times
-    else:
+    if path.is_file() and path.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        raise Unreadable(path, f"neither a picture nor a video by its suffix {path.suffix!r}")
+    if not path.exists():
         raise FcaError(f"{path} does not exist", "give a folder of pictures, a video file or a picture")
-    if len(found) < count:
-        plural = "" if len(found) == 1 else "s"
+    track = Track()
+    first: list[np.ndarray] = []
+    for frame in frames_of(path, track):
+        if len(first) < count:
+            first.append(frame)
+    if track.problem:
+        raise Unreadable(path, track.problem)
+    if (total := len(track.stamps)) < count:
         raise FcaError(
-            f"{path} holds {len(found)} frame{plural}, {count} initial frames are needed",
+            f"{path} holds {total} frame{'' if total == 1 else 's'}, {count} initial frames are needed",
             "give more, or train for fewer: fca train --init-frames N",
         )
-    if frames is None or len(found) < max(frames, count + 1):
-        return found[:count]
+    if frames is None or total < max(frames, count + 1):
+        return np.stack(first)
+    times = track.times
     chosen = sample_indices(times, frames)[:count]
     seconds = ", ".join(f"{times[index]:.2f}" for index in chosen)
-    report(Message(f"{path}: {len(found)} frames, taken for a whole action; given are those at {seconds} s"))
-    return found[chosen]
+    report(Message(f"{path}: {total} frames, taken for a whole action; given are those at {seconds} s"))
+    again = enumerate(islice(frames_of(path, Track()), chosen[-1] + 1))  # a second pass, so that few frames are kept
+    kept = {index: frame for index, frame in again if index in chosen}
+    return np.stack([kept[index] for index in chosen])
 
 
 def _pictures(folder: Path, track: Track, fps: float | None) -> Iterator[np.ndarray]:
@@ -216,32 +186,44 @@ def _pictures(folder: Path, track: Track, fps: float | None) -> Iterator[np.ndar
         yield frame
 
 
+def _picture(path: Path, track: Track) -> Iterator[np.ndarray]:
+    frame = read_image(path)
+    track.stamps.append(0.0)
+    yield frame
+
+
 def _video_frames(path: Path, track: Track) -> Iterator[np.ndarray]:
     """Decode until the end or the first error; the error becomes the track's problem."""
     import av
     from av.video.reformatter import VideoReformatter
 
-    try:
-        container = av.open(str(path.absolute()))  # absolute: a name like "a:b.mp4" is no protocol
-    except (av.error.FFmpegError, OSError) as error:
+    only = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:  # absolute: a name like "a:b.mp4" is no protocol
+        container = av.open(str(path.absolute()), container_options=only, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise Unreadable(path, _say(error)) from None
     with container:
         streams = [stream for stream in container.streams.video if "attached" not in str(stream.disposition).lower()]
         if not streams:
             raise Unreadable(path, "it holds no video stream")
         stream = streams[0]
+        if (stream.width or 0) * (stream.height or 0) > LARGEST_FRAME:
+            raise Unreadable(path, too_large(stream.width, stream.height, LARGEST_FRAME))
+        stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # where the size changes on the way
         stream.codec_context.thread_count = 1  # clips are short, and cores are used by working on many
         track.rate = float(stream.average_rate or stream.base_rate or FALLBACK_FPS)
         reformatter = VideoReformatter()
         damaged, end = 0, 0.0
         try:
             for frame in container.decode(stream):
-                track.stamps.append(frame.time)
                 damaged += frame.is_corrupt
                 end = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
                 picture = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                yield _upright(picture, frame, stream)
-        except (av.error.FFmpegError, OSError) as error:
+                picture = _upright(picture, frame, stream)
+                track.stamps.append(frame.time)
+                _require_plausible(track)
+                yield picture
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             track.problem = f"decoding ends after {len(track.stamps)} frames: {_say(error)}"
         else:
             if damaged:
@@ -250,11 +232,17 @@ def _video_frames(path: Path, track: Track) -> Iterator[np.ndarray]:
                 track.problem = _missing_tail(container, stream, track, end)
 
 
+def _require_plausible(track: Track) -> None:
+    if abs(track.stamp(-1) - track.stamp(0)) > LONGEST_TIME:
+        raise ValueError(f"its time stamps leap by {track.stamp(-1) - track.stamp(0):.0f} seconds")
+
+
 def _upright(picture: np.ndarray, frame: "VideoFrame", stream: "VideoStream") -> np.ndarray:
     """Apply the pixel aspect, then the frame's display matrix (quarter turns and mirrors)."""
     aspect = float(stream.sample_aspect_ratio or 1)
-    if abs(aspect - 1) > 0.01 and 0.2 < aspect < 5:  # outside, the header is nonsense
-        height, width = picture.shape[:2]
+    height, width = picture.shape[:2]
+    sane = 0.2 < aspect < 5 and width * height * max(aspect, 1 / aspect) <= LARGEST_FRAME  # else the header is nonsense
+    if sane and abs(aspect - 1) > 0.01:
         size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
         picture = resize_frame(picture, *size, "stretch")
     sides: Any = frame.side_data
@@ -286,7 +274,7 @@ def _promised_end(container: "InputContainer", stream: "VideoStream") -> float |
     """When the video should end, seconds; None where the header does not say it of this stream."""
     if stream.duration is not None and stream.time_base is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    if tag := re.match(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+    if tag := re.match(r"(\d{1,4}):(\d\d?):(\d{1,4}(?:\.\d{1,9})?)", stream.metadata.get("DURATION", "")):
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
     if container.duration is not None and len(container.streams) == 1:
         return container.duration / 1e6

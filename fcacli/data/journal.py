@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fcacli.data.manifest import Clip, Split
+from fcacli.data.manifest import Clip, Split, clip_from
 from fcacli.errors import FcaError
 
 
@@ -58,7 +58,7 @@ class Journal:
             try:
                 entry = json.loads(line)
                 self._lines[entry["key"]] = entry
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, RecursionError, KeyError, TypeError):
                 continue
 
     def find(self, key: str) -> Outcome | None:
@@ -67,9 +67,9 @@ class Journal:
             entry = self._lines[key]
             if "skipped" in entry:
                 return Skipped(**entry["skipped"])
-            stored = Stored(entry["split"], entry["size"], Clip(**entry["clip"]))
+            stored = Stored(entry["split"], entry["size"], clip_from(entry["clip"], str(self.path)))
             there = (self.dataset / stored.split / stored.clip.file_name).stat().st_size == stored.size
-        except (KeyError, TypeError, OSError):
+        except (FcaError, KeyError, TypeError, ValueError, OSError):
             return None
         return stored if there else None
 

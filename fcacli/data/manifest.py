@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from fcacli.errors import FcaError, Misuse
 from fcacli.workspace import atomic_file
@@ -130,11 +130,20 @@ def file_names(ids: Iterable[str]) -> list[str]:
 
 
 def _clip(line: str, where: str) -> Clip:
-    hint = "run fca prepare again"
     try:
         values = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise FcaError(f"{where} is not valid JSON: {error}", hint) from None
+    except (ValueError, RecursionError) as error:
+        raise FcaError(f"{where} is not valid JSON: {error}", "run fca prepare again") from None
+    return clip_from(values, where)
+
+
+def clip_from(values: Any, where: str) -> Clip:
+    """A clip from its JSON form, every field checked.
+
+    Raises:
+        FcaError: naming `where` and the field.
+    """
+    hint = "run fca prepare again"
     if not isinstance(values, dict):
         raise FcaError(f"{where} is damaged: expected an object, found {type(values).__name__}", hint)
     for name, kind in FIELDS.items():
@@ -144,8 +153,19 @@ def _clip(line: str, where: str) -> Clip:
     clip = Clip(**{name: values[name] for name in FIELDS})
     if clip.frames < 1 or len(clip.frame_times) != clip.frames:
         raise FcaError(f"{where} is damaged: {clip.frames} frames, {len(clip.frame_times)} times", hint)
-    if not all(isinstance(time, float | int) for time in clip.frame_times):
+    if not all(isinstance(time, float | int) and abs(time) < 1e9 for time in clip.frame_times):
         raise FcaError(f"{where} is damaged: frame_times should be numbers", hint)
-    if Path(clip.file_name).is_absolute() or ".." in Path(clip.file_name).parts:
+    if "\0" in clip.file_name or Path(clip.file_name).is_absolute() or ".." in Path(clip.file_name).parts:
         raise FcaError(f"{where} is damaged: {clip.file_name!r} leaves the dataset", hint)
+    if not is_text(clip.text):
+        raise FcaError(f"{where} is damaged: its text is not valid Unicode", hint)
     return clip
+
+
+def is_text(text: str) -> bool:
+    """Whether it is valid Unicode; JSON, and decoded bytes, may hold lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

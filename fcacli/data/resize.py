@@ -27,7 +27,8 @@ def resize_frame(frame: np.ndarray, width: int, height: int, fit: Fit) -> np.nda
         return frame
     if fit == "crop":
         scale = max(width / source_width, height / source_height)
-        cut_width, cut_height = min(source_width, round(width / scale)), min(source_height, round(height / scale))
+        cut_width = min(source_width, max(1, round(width / scale)))
+        cut_height = min(source_height, max(1, round(height / scale)))
         left, top = (source_width - cut_width) // 2, (source_height - cut_height) // 2
         return _scale(frame[top : top + cut_height, left : left + cut_width], width, height)
     if fit == "stretch":

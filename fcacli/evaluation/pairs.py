@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from fcacli.data.decode import VIDEO_SUFFIXES, list_images
-from fcacli.errors import FcaError, Misuse
+from fcacli.data.decode import VIDEO_SUFFIXES
+from fcacli.data.images import list_images
+from fcacli.errors import FcaError
 
 NAMED = 5
 """Names that an error spells out."""
@@ -13,8 +14,7 @@ def pair(predictions: Path, truths: Path) -> dict[str, tuple[Path, Path]]:
     """Name -> (predicted video, true video), sorted by name; a video is a file or a folder of images.
 
     Raises:
-        Misuse: one of the two is no folder.
-        FcaError: a folder holds no video, a name stands for two, or the names differ.
+        FcaError: one of the two is no folder or holds no video, a name stands for two, or the names differ.
     """
     predicted, true = find_videos(predictions, "--pred"), find_videos(truths, "--real")
     complaints = []
@@ -33,7 +33,8 @@ def pair(predictions: Path, truths: Path) -> dict[str, tuple[Path, Path]]:
 def find_videos(folder: Path, option: str) -> dict[str, Path]:
     """Name -> video file or folder of images, directly below `folder`."""
     if not folder.is_dir():
-        raise Misuse(f"{option} {folder} " + ("is not a folder" if folder.exists() else "does not exist"))
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise FcaError(f"{option} {folder} {what}", "fca eval --pred DIR --real DIR, two folders of videos")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not _is_video(path):
@@ -44,7 +45,9 @@ def find_videos(folder: Path, option: str) -> dict[str, Path]:
         found[name] = path
     if not found:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise FcaError(f"{option} {folder} holds no videos ({kinds}, or one folder of images per video)")
+        raise FcaError(
+            f"{option} {folder} holds no videos ({kinds}, or one folder of images per video)", "fca eval --pred DIR --real DIR"
+        )
     return found
 
 

@@ -12,6 +12,8 @@ diffusers' block-level group offloading is applied after attaching, not before: 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +23,11 @@ from torch import Tensor, nn
 
 import fcacli
 from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, from_dict, to_dict
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import cogvideox_block as seam
 from fcacli.model.conditioning import FCAConditioning, Tap
 from fcacli.model.fca import FCAAdapter, FCALayer, Geometry
-from fcacli.model.lora import LoRAAdapter, remove_lora
+from fcacli.model.lora import LoRAAdapter, lora_layers, put_lora_back, remove_lora
 from fcacli.model.pipeline import base_of_pipeline
 from fcacli.workspace import atomic_file, read_json, write_json
 
@@ -125,6 +127,23 @@ def detach(transformer: Any) -> None:
     remove_lora(transformer)
 
 
+@contextmanager
+def set_aside(transformer: Any) -> Iterator[None]:
+    """The base alone for a while, onto which another adapter may go; then the adapter is back, the same modules and tensors."""
+    blocks = getattr(transformer, seam.BLOCKS) if _wrapped(transformer) else None
+    not_cast = transformer.__dict__.get("_skip_layerwise_casting_patterns")
+    layers = lora_layers(transformer)
+    detach(transformer)
+    try:
+        yield
+    finally:
+        detach(transformer)
+        if blocks is not None:
+            setattr(transformer, seam.BLOCKS, blocks)
+            transformer._skip_layerwise_casting_patterns = not_cast
+        put_lora_back(transformer, layers)
+
+
 def attached(transformer: Any) -> bool:
     """Whether a transformer carries an adapter, of either kind."""
     return _wrapped(transformer) or bool(getattr(transformer, "peft_config", None))
@@ -149,7 +168,7 @@ def save_adapter(adapter: Adapter, folder: Path, base_name: str, base_fingerprin
 
     tensors = {name: tensor.contiguous().cpu() for name, tensor in adapter.state().items()}
     with atomic_file(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", "fca": fcacli.__version__})
+        save_file(tensors, temporary, metadata={"format": "pt"})  # of two entries the order would be random
     values = {
         "version": fcacli.__version__,
         "base": base_name,
@@ -179,11 +198,17 @@ def read_adapter_config(folder: Path) -> SavedAdapter:
     """
     if not (folder / CONFIG).is_file():
         raise FcaError(f"{folder} holds no adapter: {CONFIG} is missing", "fca train, or pass runs/<run>/checkpoints/<step>")
-    return from_dict(SavedAdapter, read_json(folder / CONFIG), str(folder / CONFIG))
+    try:
+        return from_dict(SavedAdapter, read_json(folder / CONFIG), str(folder / CONFIG))
+    except Misuse as error:  # a file is wrong, not an option
+        raise FcaError(error.message, error.hint or "the adapter is damaged: take another checkpoint") from None
 
 
-def load_adapter(base: Any, folder: str | Path) -> Adapter:
+def load_adapter(base: Any, folder: str | Path, clip: ClipConfig | None = None) -> Adapter:
     """Put a saved adapter onto a base (a CogVideoX of fca, or a diffusers CogVideoXPipeline).
+
+    Args:
+        clip: for clips of another kind than it was trained for, of as many frames; None for the same.
 
     Raises:
         FcaError: the folder is incomplete, the adapter was made for another base, or a tensor is missing, unexpected or of
@@ -201,7 +226,7 @@ def load_adapter(base: Any, folder: str | Path) -> Adapter:
             f"--base {saved.base}",
         )
     tensors = _read_tensors(folder / WEIGHTS)
-    adapter = attach(base, saved.adapter, saved.clip)
+    adapter = attach(base, saved.adapter, clip or saved.clip)
     try:
         load_state(adapter, tensors, str(folder / WEIGHTS))
     except FcaError:
@@ -214,7 +239,7 @@ def load_state(adapter: Adapter, tensors: dict[str, Tensor], where: str) -> None
     """Copy tensors into an adapter, strictly.
 
     Raises:
-        FcaError: naming each tensor that is missing, unexpected or of another shape.
+        FcaError: naming each tensor that is missing, unexpected, of another shape, or not of finite numbers.
     """
     own = adapter.state()
     problems = [f"missing {name} {tuple(own[name].shape)}" for name in own.keys() - tensors.keys()]
@@ -223,6 +248,11 @@ def load_state(adapter: Adapter, tensors: dict[str, Tensor], where: str) -> None
         f"{name} is {tuple(tensors[name].shape)}, the base needs {tuple(own[name].shape)}"
         for name in own.keys() & tensors.keys()
         if own[name].shape != tensors[name].shape
+    ]
+    problems += [
+        f"{name} {'is ' + str(tensor.dtype) if not tensor.is_floating_point() else 'holds values that are not finite'}"
+        for name, tensor in tensors.items()
+        if not tensor.is_floating_point() or not tensor.isfinite().all()
     ]
     if problems:
         shown = sorted(problems)[:6]
@@ -237,6 +267,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
+        pickles = [
+            file.name for file in sorted(path.parent.glob("*")) if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+        ]
+        if pickles and not (path.parent / "state.json").exists():
+            raise FcaError(
+                f"{path} does not exist, and {pickles[0]} is not read: a file of that kind can run code",
+                "adapters are safetensors files only: get it in that form",
+            )
         raise FcaError(f"{path} does not exist", "the checkpoint is incomplete: take another")
     try:
         return load_file(path)

@@ -15,6 +15,7 @@ transformer sees more frames.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,3 +101,29 @@ def remove_lora(transformer: Any) -> None:
     """Take LoRA layers out of a transformer, if there are any."""
     if getattr(transformer, "peft_config", None):
         transformer.unload_lora()
+
+
+@dataclass(frozen=True)
+class LoRALayers:
+    """The LoRA layers of a transformer by their place, and PEFT's note of them."""
+
+    layers: dict[str, nn.Module]
+    peft_config: Any
+
+
+def lora_layers(transformer: Any) -> LoRALayers:
+    """Those that are in a transformer; to be put back after `remove_lora`."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    names = [name for name, module in transformer.named_modules() if isinstance(module, BaseTunerLayer)]
+    return LoRALayers({name: transformer.get_submodule(name) for name in names}, getattr(transformer, "peft_config", None))
+
+
+def put_lora_back(transformer: Any, lora: LoRALayers) -> None:
+    """The same layers in the same places."""
+    if not lora.layers:
+        return
+    for name, layer in lora.layers.items():
+        parent, _, child = name.rpartition(".")
+        setattr(transformer.get_submodule(parent), child, layer)
+    transformer.peft_config, transformer._hf_peft_config_loaded = lora.peft_config, True

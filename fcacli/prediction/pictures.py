@@ -18,6 +18,8 @@ CELL_SIDE, PANEL_SIDE = 96, 192
 """Pixels that the short side of a contact sheet's frame, and of a panel, comes to at most (about half that at least)."""
 MAX_COLUMNS = 16
 MARGIN, GAP, OUTLINE = 20, 4, 3
+MOST_LINES = 8
+"""Of a caption."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,14 @@ def _font(size: int):  # type: ignore[no-untyped-def]  # Pillow names no common 
 
 
 def _wrap(text: str, font, width: int) -> list[str]:  # type: ignore[no-untyped-def]
-    """Break a text into lines of at most `width` pixels."""
+    """Break a text into lines of at most `width` pixels; what goes beyond MOST_LINES is left out, with an ellipsis."""
     lines: list[str] = []
     for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+        if lines and font.getlength(f"{lines[-1]} {word[:width]}") <= width:
             lines[-1] += f" {word}"
+        elif len(lines) == MOST_LINES:
+            lines[-1] += " …"
+            break
         else:
-            lines.append(word)
+            lines.append(word[:width])  # no letter is narrower than a pixel
     return lines

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: the first is a wish to stop at the next safe place, the second stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP while training: the first is a wish to stop at the next safe place, the second stops at once."""
 
 import signal
 import threading
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Stopped
 from fcacli.events import Message, Report
 
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 class Interrupted(FcaError):
@@ -32,7 +32,7 @@ class Signals:
 
 @contextmanager
 def watch(report: Report) -> Iterator[Signals]:
-    """Note SIGINT and SIGTERM instead of dying of them; a second one raises KeyboardInterrupt.
+    """Note these signals instead of dying of them; a second one raises KeyboardInterrupt. Ignored ones (nohup) stay so.
 
     Outside the main thread, where Python allows no handlers, nothing is watched.
     """
@@ -43,11 +43,12 @@ def watch(report: Report) -> Iterator[Signals]:
 
     def note(number: int, _: FrameType | None) -> None:
         if signals.received is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         signals.received = number
         report(Message(f"{signals.name}: finishing this step and saving; once more stops at once", "warning"))
 
-    before = {number: signal.signal(number, note) for number in NAMES}
+    watched = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in watched}
     try:
         yield signals
     finally:

@@ -4,7 +4,8 @@ One encoder is in memory at a time. Results lie in data/<name>/cache; what is th
 interrupted run of this goes on where it was.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,8 @@ from fcacli.data.dataset import CAPTION_TENSORS, EncodedClips, sample_frames, us
 from fcacli.data.manifest import Clip, Split, read_split
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent, track
+from fcacli.workflows.lock import locked
+from fcacli.workspace import remove_leftovers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +88,15 @@ def choose_clips(dataset: Path, clip_config: ClipConfig, report: Report = silent
     train = usable_clips(dataset, "train", clip_config.frames, report)
     held_out = [clip for clip in read_split(dataset, "val") if clip.frames >= clip_config.frames]
     return {"train": train, "val": held_out[:HELD_OUT]}
+
+
+@contextmanager
+def encoding(dataset: Path, report: Report) -> Iterator[None]:
+    """Hold the dataset against `fca prepare` and other processes that encode it, after waiting for these; then nothing
+    that lies half-written in its cache is anyone's."""
+    with locked(dataset, f"{dataset} is being prepared or encoded", waiting=report):
+        remove_leftovers(dataset / "cache", "??")
+        yield
 
 
 def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipConfig, report: Report = silent) -> Encoded:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fcacli.events import Message, Report, silent
 from fcacli.workflows.devices import choose_gpus, computes_bf16
-from fcacli.workflows.encode import Encoded, choose_clips, encode
+from fcacli.workflows.encode import Encoded, choose_clips, encode, encoding
 from fcacli.workflows.train_options import TrainOptions, resolve
 
 
@@ -21,4 +21,5 @@ def encode_ahead(dataset: Path, base_name: str, *, report: Report = silent) -> E
     base = load_base(resolve_base(base_name), device)
     report(Message(f"base {base.spec.name} ({base.spec.reason}), on {device}"))
     clip = resolve(TrainOptions(), base.spec, base.fingerprint, dataset.name, computes_bf16(device)).clip
-    return encode(base, dataset, choose_clips(dataset, clip, report), clip, report)
+    with encoding(dataset, report):
+        return encode(base, dataset, choose_clips(dataset, clip, report), clip, report)

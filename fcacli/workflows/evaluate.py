@@ -1,4 +1,4 @@
-"""`fca eval`: a run's predictions of held-out clips, or any two folders of videos, scored per frame.
+"""`fca eval`: a run's predictions of held-out clips, scored per frame; evaluate_folders.py scores any two folders.
 
     runs/<run>/eval/step-000100/results.json        numbers and the conditions they stand under
                                /contact_sheet.png   truth, prediction and baselines of a few clips
@@ -22,17 +22,15 @@ import numpy as np
 from fcacli import __version__
 from fcacli.config import ClipConfig, to_dict
 from fcacli.data.dataset import sample_frames, usable_clips
-from fcacli.data.decode import Unreadable, decode
 from fcacli.data.manifest import Clip, Split
-from fcacli.errors import FcaError, Misuse
-from fcacli.evaluation.frame import WINDOW
-from fcacli.evaluation.pairs import listed, pair
+from fcacli.errors import FcaError
 from fcacli.evaluation.report import Line, conditions, copy_last_frame, results, score_clip, summarise, table
 from fcacli.events import Message, Report, silent, track
 from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
+from fcacli.workflows.lock import locked
 from fcacli.workflows.trained import Trained, base_identity, find_trained
-from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
+from fcacli.workspace import Workspace, atomic_folder, read_json, remove_leftovers, slug, write_json
 
 if TYPE_CHECKING:
     from fcacli.model.conditioning import Given
@@ -86,6 +84,23 @@ def evaluate_run(
     left_out = [clip.id for clip in clips if clip.id not in truths]
     clips = [clip for clip in clips if clip.id in truths]
     folder = trained.run / "eval" / trained.checkpoint.name
+    with locked(folder, f"run {trained.run.name} is being evaluated", "wait for its end and run this again"):
+        remove_leftovers(folder, "clips")
+        return _evaluate(trained, dataset, split, clips, truths, left_out, folder, report)
+
+
+def _evaluate(
+    trained: Trained,
+    dataset: Path,
+    split: Split,
+    clips: list[Clip],
+    truths: dict[str, np.ndarray],
+    left_out: list[str],
+    folder: Path,
+    report: Report,
+) -> EvaluateResult:
+    """Predict and score `clips`, and write it all into `folder`."""
+    config = trained.config.clip
     jobs = _jobs(trained, clips, folder / "clips", dataset / "cache" / "base-predictions")
     generate(trained, jobs, truths, report)
     rows = {name: {job.clip: read_pngs(job.folder) for job in jobs if job.row == name} for name in (_row(trained), BASE_ROW)}
@@ -103,64 +118,6 @@ def evaluate_run(
     pictures = _show(folder, clips, rows, truths, config.init_frames, config.fps)
     write_json(folder / "results.json", numbers)
     return EvaluateResult(folder, [*pictures, folder / "results.json"], table(lines, len(clips), said), numbers)
-
-
-def evaluate_folders(pred: Path, real: Path, *, given: int = 0, report: Report = silent) -> EvaluateResult:
-    """Score predicted videos against true ones of the same names, whatever tool made them.
-
-    Args:
-        pred, real: folders of videos (MP4, AVI, WebM, GIF, MOV, MKV) or of folders of images.
-        given: first frames that do not count.
-
-    Raises:
-        FcaError: names, frame counts or sizes differ, or videos cannot be read; all of them are named.
-    """
-    if given < 0:
-        raise Misuse(f"--given must be 0 or more, got {given}")
-    pairs = pair(pred, real)
-    scores: dict[str, list[Mapping[str, np.ndarray]]] = {name: [] for name in ("prediction", COPY_ROW)[: 2 if given else 1]}
-    shapes, faults = [], []
-    for name, (predicted, true) in track(pairs.items(), report, "score"):
-        try:
-            prediction, truth = _read(predicted), _read(true)
-        except FcaError as error:
-            faults.append(f"{name}: {error.message}")
-            continue
-        if fault := _mismatch(prediction, truth, given):
-            faults.append(f"{name}: {fault}")
-            continue
-        shapes.append(truth.shape)
-        scores["prediction"].append(score_clip(prediction, truth, given))
-        if given:
-            scores[COPY_ROW].append(score_clip(copy_last_frame(truth, given), truth, given))
-    if faults:
-        raise FcaError(f"{len(faults)} of {len(pairs)} videos cannot be scored; {listed(faults)}", "repair or remove them")
-    lines = [summarise(name, clips) for name, clips in scores.items()]
-    kinds = sorted({path.suffix.lower() or "images" for both in pairs.values() for path in both})
-    said = conditions(given, shapes, f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts")
-    about = {"kind": "folders", "version": __version__, "pred": str(pred), "real": str(real)}
-    return EvaluateResult(None, [], table(lines, len(pairs), said), results(lines, list(pairs), said, about))
-
-
-def _read(path: Path) -> np.ndarray:
-    video = decode(path)
-    if video.problem:
-        raise Unreadable(path, video.problem)
-    return video.frames
-
-
-def _mismatch(prediction: np.ndarray, truth: np.ndarray, given: int) -> str:
-    """Why two videos cannot be compared; "" if they can."""
-    if len(prediction) != len(truth):
-        return f"{len(prediction)} predicted and {len(truth)} true frames"
-    if prediction.shape != truth.shape:
-        (h, w), (true_h, true_w) = prediction.shape[1:3], truth.shape[1:3]
-        return f"predicted {w}x{h}, true {true_w}x{true_h}"
-    if len(truth) <= given:
-        return f"{len(truth)} frames, of which {given} are given"
-    if min(truth.shape[1:3]) < WINDOW:
-        return f"{truth.shape[2]}x{truth.shape[1]} is below SSIM's window of {WINDOW}"
-    return ""
 
 
 @dataclass(frozen=True)
@@ -244,8 +201,9 @@ def generate(trained: Trained, jobs: Sequence[Job], truths: Mapping[str, np.ndar
     base.unload("text_encoder", "image_encoder")
     alone = [job for job in missing if job.row == BASE_ROW]
     if alone:
-        for job in track(alone, report, "predict, base alone"):
-            _generate(trained, TextOnly(), job, given[job.clip], None)
+        with locked(alone[0].folder.parent, f"{alone[0].folder.parent} is being written", waiting=report):
+            for job in track([job for job in alone if not job.done()], report, "predict, base alone"):
+                _generate(trained, TextOnly(), job, given[job.clip], None)
     if adapted := [job for job in missing if job.row != BASE_ROW]:
         adapter = trained.load()
         for job in track(adapted, report, "predict"):

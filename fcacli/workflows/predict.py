@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 from fcacli import __version__
 from fcacli.config import ClipConfig, SampleConfig, to_dict
 from fcacli.data.decode import load_init_frames, resize
+from fcacli.data.manifest import is_text
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Event, Message, Progress, Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.video import enlarge, view_factor, write_gif, write_mp4, write_png, write_pngs
+from fcacli.workflows.lock import locked
 from fcacli.workflows.trained import Offload, Trained, check_offload, find_trained, load_offloaded
 from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
 
@@ -67,6 +70,8 @@ def predict(
     """
     if not text.strip():
         raise Misuse("the text is empty: say what happens", 'fca predict frames/ "pushing cup left"')
+    if not is_text(text):
+        raise Misuse("the text is not valid UTF-8", 'fca predict frames/ "pushing cup left"')
     if num < 1:
         raise Misuse(f"--num must be at least 1, got {num}")
     trained = find_trained(workspace, run, checkpoint, device, report)
@@ -81,9 +86,12 @@ def predict(
     init_frames = resize(init_frames, clip.width, clip.height, clip.fit)
     request = Request(frames, init_frames, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
     made_by = request.decided_by() | trained.identity()
-    folder = _choose_folder(workspace, text, out, made_by)
+    _choose_folder(workspace, text, out, made_by)  # whether there is one is said at once
     report(Message(trained.describe()))
-    files = _write(folder, request, _sample(trained, offload, request, report), made_by)
+    videos = _sample(trained, offload, request, report)
+    with _writing(workspace, out, report):
+        folder = _choose_folder(workspace, text, out, made_by)
+        files = _write(folder, request, videos, made_by)
     return PredictResult(folder, files, trained.run, trained.step, request.seeds)
 
 
@@ -141,6 +149,13 @@ def _renamed(report: Report, phase: str) -> Report:
         report(replace(event, phase=phase) if isinstance(event, Progress) else event)
 
     return renamed
+
+
+def _writing(workspace: Workspace, out: Path | None, report: Report) -> AbstractContextManager[None]:
+    """One process at a time chooses a name below predictions/ and writes there."""
+    if out is not None:
+        return nullcontext()
+    return locked(workspace.predictions, f"{workspace.predictions} is being written", waiting=report)
 
 
 def _choose_folder(workspace: Workspace, text: str, out: Path | None, made_by: dict[str, Any]) -> Path:

@@ -1,8 +1,7 @@
 """`fca prepare`: raw videos and labels -> data/<name>/, one form for every dataset; again, and it does what is missing."""
 
-import contextlib
 import os
-import time
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -16,7 +15,8 @@ from fcacli.data.readers import read
 from fcacli.data.transcode import SETTINGS, too_short
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Progress, Report, silent
-from fcacli.workspace import Workspace, read_json, slug, write_json
+from fcacli.workflows.lock import locked
+from fcacli.workspace import UNFINISHED, Workspace, read_json, remove_leftovers, slug, write_json
 
 MIN_FRAMES = 16
 """The published protocol's clip length; shorter videos are left out."""
@@ -24,8 +24,6 @@ HELD_OUT = 0.1
 """Share of the train clips that becomes val where the raw data has none."""
 SMALL = 200
 """Clips below which the share is counted out instead of left to each clip's hash."""
-STALE = 3600.0
-"""Seconds after which a temporary file belongs to a run that was killed."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,19 @@ def prepare(
     jobs = _jobs(records, raw, dataset, wanted, limit, min_frames)
     if not jobs:
         raise FcaError(f"{raw} holds no clips with a prompt in {' or '.join(wanted)}", "without --split all splits are taken")
+    with locked(dataset, f"{dataset} is being prepared or encoded", "wait for its end and run this again"):
+        remove_leftovers(dataset, "*", "*/videos")
+        return _prepare(dataset, reader, raw, jobs, workers or cores(), report)
+
+
+def _prepare(dataset: Path, reader: str, raw: Path, jobs: list[Job], workers: int, report: Report) -> PrepareResult:
+    """Do what is missing of `jobs`; until all is there again, no dataset.json says that it is."""
     journal = Journal(dataset)
     outcomes = _earlier_outcomes(jobs, journal)
     reused = sum(isinstance(outcome, Stored) for outcome in outcomes.values())
-    _convert_missing(jobs, outcomes, journal, workers or cores(), report)
+    if reused < len(jobs):
+        _mark_unfinished(dataset, reader, raw)
+    _convert_missing(jobs, outcomes, journal, workers, report)
     skipped = [outcome for job in jobs if isinstance(outcome := outcomes[job.name], Skipped)]
     stored = [(job, outcome) for job in jobs if isinstance(outcome := outcomes[job.name], Stored)]
     if skipped:
@@ -89,7 +96,10 @@ def prepare(
             f"none of the {len(jobs)} clips can be used; {skipped[0].source}: {skipped[0].reason}",
             f"the others are listed in {dataset / 'skipped.json'}",
         )
-    clips = _assign_splits(stored, journal, dataset, report)
+    clips, moved = _assign_splits(stored, report)
+    if moved:
+        _mark_unfinished(dataset, reader, raw)
+        _move(moved, dataset, journal)
     _write(dataset, reader, raw, clips, skipped)
     counts: dict[str, int] = {split: len(rows) for split, rows in clips.items()}
     _summarise(dataset, counts, skipped, report)
@@ -103,9 +113,10 @@ def cores() -> int:
 
 def _check_same_source(dataset: Path, reader: str, raw: Path) -> None:
     """One name is one raw dataset: another one must not replace it unnoticed."""
-    if not (dataset / "dataset.json").exists():
+    marks = [dataset / name for name in ("dataset.json", UNFINISHED) if (dataset / name).exists()]
+    if not marks:
         return
-    before = read_json(dataset / "dataset.json")
+    before = read_json(marks[0])
     if not isinstance(before, dict) or (before.get("reader"), before.get("raw")) != (reader, str(raw.resolve())):
         origin = f"{before.get('reader')} {before.get('raw')}" if isinstance(before, dict) else "something else"
         raise FcaError(
@@ -153,8 +164,6 @@ def _convert_missing(jobs: list[Job], outcomes: dict[str, Outcome], journal: Jou
     """Convert the jobs without outcome, noting each in `outcomes` and the journal as soon as it is done."""
     missing = [job for job in jobs if job.name not in outcomes]
     report(Progress("preparing clips", len(outcomes), len(jobs)))
-    if missing:
-        _remove_stale(missing[0].dataset)
     for job, outcome in convert_all(missing, workers):
         outcomes[job.name] = outcome
         if job.key:
@@ -162,17 +171,18 @@ def _convert_missing(jobs: list[Job], outcomes: dict[str, Outcome], journal: Jou
         report(Progress("preparing clips", len(outcomes), len(jobs)))
 
 
-def _remove_stale(dataset: Path) -> None:
-    for path in dataset.glob("*/videos/.*.tmp.mp4"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > STALE:
-                path.unlink()
+def _mark_unfinished(dataset: Path, reader: str, raw: Path) -> None:
+    """From here to the end of `_write` the dataset is not to be used; who finds it so learns the command that finishes it."""
+    name = [] if dataset.name == reader else ["--name", dataset.name]
+    command = shlex.join(["fca", "prepare", reader, str(raw), *name])
+    write_json(dataset / UNFINISHED, {"reader": reader, "raw": str(raw.resolve()), "command": command})
+    (dataset / "dataset.json").unlink(missing_ok=True)
 
 
 def _assign_splits(
-    stored: list[tuple[Job, Stored]], journal: Journal, dataset: Path, report: Report
-) -> dict[Split, list[Clip]]:
-    """The clips of each split; files that lie in another split's folder are moved."""
+    stored: list[tuple[Job, Stored]], report: Report
+) -> tuple[dict[Split, list[Clip]], list[tuple[Job, Stored, Split]]]:
+    """The clips of each split, and those whose files lie in another split's folder yet."""
     held_out: set[str] = set()
     if all(job.split != "val" for job, _ in stored):
         train = [(job, outcome) for job, outcome in stored if job.split == "train"]
@@ -183,15 +193,25 @@ def _assign_splits(
         else:
             report(Message("there are no val clips, and too few train clips to hold one out", "warning"))
     clips: dict[Split, list[Clip]] = {split: [] for split in SPLITS}
+    moved: list[tuple[Job, Stored, Split]] = []
     for job, outcome in stored:
-        split = "val" if job.name in held_out else job.split
+        split: Split = "val" if job.name in held_out else job.split
         if outcome.split != split:
-            target = dataset / split / outcome.clip.file_name
+            moved.append((job, outcome, split))
+        clips[split].append(replace(outcome.clip, text=job.text))
+    return clips, moved
+
+
+def _move(moved: list[tuple[Job, Stored, Split]], dataset: Path, journal: Journal) -> None:
+    """Bring files to the folder of their split."""
+    for job, outcome, split in moved:
+        target = dataset / split / outcome.clip.file_name
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
             (dataset / outcome.split / outcome.clip.file_name).replace(target)
-            journal.add(job.key, replace(outcome, split=split))
-        clips[split].append(replace(outcome.clip, text=job.text))
-    return clips
+        except OSError as error:
+            raise FcaError(f"cannot write {target}: {error.strerror}", "run the same command when that is repaired") from None
+        journal.add(job.key, replace(outcome, split=split))
 
 
 def held_out_contents(contents: list[str]) -> set[str]:
@@ -217,6 +237,7 @@ def _write(dataset: Path, reader: str, raw: Path, clips: dict[Split, list[Clip]]
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     facts = Dataset(dataset.name, reader, str(raw.resolve()), counts, len(skipped), now, __version__)
     write_json(dataset / "dataset.json", asdict(facts))
+    (dataset / UNFINISHED).unlink(missing_ok=True)
 
 
 def _printable(outcome: Skipped) -> dict[str, str]:

@@ -1,21 +1,18 @@
 """`fca train`: fit an adapter to a prepared dataset; run again, it continues."""
 
-import hashlib
-import json
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fcacli import __version__
-from fcacli.config import TrainConfig, differences, to_dict
+from fcacli.config import TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
+from fcacli.workflows import which_run
 from fcacli.workflows.devices import choose_gpus, computes_bf16
 from fcacli.workflows.lock import locked
-from fcacli.workflows.train_options import TrainOptions, asked_differently, resolve
-from fcacli.workspace import Workspace, read_json, write_json
+from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
+from fcacli.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
     from fcacli.model.attach import Adapter
@@ -50,6 +47,8 @@ def train(
     gpus: int | None = None,
     run: str | None = None,
     new: bool = False,
+    fork: str | None = None,
+    keep: int = 3,
     workers: int | None = None,
     checkpoint_minutes: float = 5.0,
     max_seconds: float | None = None,
@@ -58,10 +57,12 @@ def train(
     """Train an adapter, or continue the latest unfinished run.
 
     Args:
-        options: what the user asked for; the rest is the base's default or, of a run that is continued, the run's own.
+        options: what the user asked for; the rest is the base's default or, of a run that is continued or forked, the run's.
         gpus: 0 for the CPU, 1 for a CUDA device, None for one if there is one.
         run: name of the run to continue or to start.
         new: start a new run even if an unfinished one could continue.
+        fork: start a new run from the newest weights of this one, a name or "latest".
+        keep: checkpoints kept.
         workers: processes that load clips where these do not fit into memory; None for two.
         checkpoint_minutes: time between checkpoints.
         max_seconds: stop, saved and unfinished, after so much training time.
@@ -74,119 +75,88 @@ def train(
     from fcacli.training.loop import Session
 
     options = options or TrainOptions()
+    if keep < 1:
+        raise Misuse(f"--keep must be at least 1, got {keep}")
     device = choose_gpus(gpus)
-    latest = None if new else _find(workspace, run)
-    saved = _going_on(latest, options)
-    dataset = workspace.dataset(saved.data if saved else options.data)
-    base = _load_base(saved, options, device, report)
-    config = saved or resolve(options, base.spec, base.fingerprint, dataset.name, computes_bf16(device))
-    if latest is not None and saved is None and _same_and_finished(latest, config, report):
+    source = which_run.fork_source(workspace, fork, report) if fork is not None else None
+    latest = None if new or source else which_run.find(workspace, run)
+    saved = which_run.going_on(latest, options, gpus)
+    dataset = _dataset(workspace, options, saved, source)
+    base = _load_base(options, saved or (source.config if source else None), device, report)
+    config = _config(options, saved, source, base, dataset)
+    if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
         return _result(latest, config)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
     _require_fit(base, config)
     session = Session(
-        workers=2 if workers is None else workers, checkpoint_seconds=60 * checkpoint_minutes, max_seconds=max_seconds
+        workers=2 if workers is None else workers,
+        checkpoint_seconds=60 * checkpoint_minutes,
+        max_seconds=max_seconds,
+        keep=keep,
     )
     with ExitStack() as held:
         if saved is not None:
             held.enter_context(locked(folder))
         encoded = _encode(base, dataset, config, report)
-        adapter = _adapter(base, config, folder, report)
+        adapter = _adapter(base, config, folder, source, report)
         if saved is not None:
-            _require_same_data(folder, encoded)
+            which_run.require_same_data(folder, encoded)
+            if saved.base != config.base:
+                which_run.write_base(folder, config.base)
         else:
             held.enter_context(locked(folder))
-            _write_config(folder, config, encoded)
+            if source is not None:
+                which_run.start_fork(source, folder, adapter, config, report)
+            which_run.write_config(folder, config, encoded, source)
         _fit(base, adapter, encoded, dataset, config, folder, session, report)
     return _result(folder, config)
-
-
-# ---------------------------------------------------------------- which run
-
-
-def _find(workspace: Workspace, name: str | None) -> Path | None:
-    """The run of that name, or the latest one; None if there is none."""
-    runs = workspace.all_runs()
-    return next((run for run in reversed(runs) if name in (None, run.name)), None)
-
-
-def _going_on(run: Path | None, options: TrainOptions) -> TrainConfig | None:
-    """The configuration of the run that is to continue; None if a new one starts.
-
-    Raises:
-        Misuse: it would continue under other options.
-    """
-    from fcacli.training.checkpoint import all_checkpoints, is_finished, read_config
-
-    if run is None or is_finished(run):
-        return None
-    saved = read_config(run)
-    if not (different := _asked_differently(options, saved)):
-        return saved
-    if not all_checkpoints(run):
-        return None  # stopped before it had anything to go on from
-    raise Misuse(
-        f"run {run.name} is unfinished and was started with other options: {'; '.join(different)}",
-        "fca train   continues it as it was; add --new to start another run",
-    )
-
-
-def _asked_differently(options: TrainOptions, saved: TrainConfig) -> list[str]:
-    from fcacli.model.bases import resolve_base
-
-    different = asked_differently(options, saved)
-    if options.data not in (None, saved.data):
-        different.append(f"data: {saved.data} -> {options.data}")
-    if options.base not in (None, "auto") and (base := resolve_base(options.base).name) != saved.base:
-        different.append(f"base: {saved.base} -> {base}")
-    return different
-
-
-def _same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
-    from fcacli.training.checkpoint import is_finished, read_config
-
-    if not is_finished(run) or differences(read_config(run), config):
-        return False
-    report(Message(f"run {run.name} is finished with just these options ({config.steps} steps); --new trains another"))
-    return True
-
-
-def _write_config(run: Path, config: TrainConfig, encoded: "Encoded") -> None:
-    created = datetime.now(UTC).isoformat()
-    about = {"created": created, "version": __version__, "config": to_dict(config), "clips": _identity(encoded)}
-    write_json(run / "config.json", about)
-
-
-def _identity(encoded: "Encoded") -> dict[str, Any]:
-    """Which clips a run sees, in which order: a run that continues must see the same."""
-    seen = [[split, clip.content, clip.text] for split, clips in encoded.clips.items() for clip in clips]
-    counts: dict[str, int] = {split: len(clips) for split, clips in encoded.clips.items()}
-    return {**counts, "sha256": hashlib.sha256(json.dumps(seen).encode()).hexdigest()}
-
-
-def _require_same_data(run: Path, encoded: "Encoded") -> None:
-    before, now = read_json(run / "config.json").get("clips"), _identity(encoded)
-    if before != now:
-        changed = differences(before, now) if isinstance(before, dict) else ["not recorded"]
-        raise Misuse(f"the clips are not those that run {run.name} was started with: {'; '.join(changed)}", "fca train --new")
 
 
 # ---------------------------------------------------------------- its parts
 
 
-def _load_base(saved: TrainConfig | None, options: TrainOptions, device: str, report: Report) -> "CogVideoX":
+def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:
+    if saved is not None:
+        return workspace.dataset(saved.data)
+    return workspace.dataset(options.data or (source.config.data if source else None))
+
+
+def _load_base(options: TrainOptions, before: TrainConfig | None, device: str, report: Report) -> "CogVideoX":
+    """The base asked for, or that of the run which is continued or forked."""
     from fcacli.model.bases import load_base, resolve_base
 
-    spec = resolve_base(saved.base if saved else options.base or "auto")
-    base = load_base(spec, device)
-    report(Message(f"base {spec.name} ({'as the run was started' if saved else spec.reason}), on {device}"))
-    if saved is not None and base.fingerprint != saved.base_fingerprint:
+    asked = None if options.base == "auto" else options.base
+    try:
+        spec = resolve_base(asked or (before.base if before else "auto"))
+    except Misuse as error:
+        if before is None or asked:
+            raise
+        raise FcaError(
+            f"the base of the run is not here: {error.message}", "fca train --base FOLDER, where it lies now"
+        ) from error
+    report(Message(f"base {spec.name} ({'as the run was started' if before and not asked else spec.reason}), on {device}"))
+    return load_base(spec, device)
+
+
+def _config(
+    options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None, base: "CogVideoX", dataset: Path
+) -> TrainConfig:
+    """Of the run that continues, of a fork, or of a new run.
+
+    Raises:
+        Misuse: the base is not the one that the run was started on, or the options are wrong.
+    """
+    name, fingerprint = base.spec.name, base.fingerprint
+    if source is not None:
+        return resolve_fork(options, source.config, name, fingerprint, dataset.name)
+    if saved is None:
+        return resolve(options, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
+    if fingerprint != saved.base_fingerprint:
         raise Misuse(
-            f"base {spec.name} is not what it was when the run was started: "
-            f"fingerprint {saved.base_fingerprint} -> {base.fingerprint}",
+            f"base {name} is not what it was when the run was started: fingerprint {saved.base_fingerprint} -> {fingerprint}",
             "fca train --new",
         )
-    return base
+    return replace(saved, base=name)
 
 
 def _require_fit(base: "CogVideoX", config: TrainConfig) -> None:
@@ -202,10 +172,11 @@ def _require_fit(base: "CogVideoX", config: TrainConfig) -> None:
 
 
 def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, report: Report) -> "Encoded":
-    from fcacli.workflows.encode import choose_clips, encode
+    from fcacli.workflows.encode import choose_clips, encode, encoding
 
-    clips: Chosen = choose_clips(dataset, config.clip, report)
-    return encode(base, dataset, clips, config.clip, report)
+    with encoding(dataset, report):
+        clips: Chosen = choose_clips(dataset, config.clip, report)
+        return encode(base, dataset, clips, config.clip, report)
 
 
 def _fit(
@@ -219,9 +190,14 @@ def _fit(
     report: Report,
 ) -> "State":
     from fcacli.model.attach import save_adapter
+    from fcacli.training.checkpoint import all_checkpoints
     from fcacli.training.loop import Subject, fit
+    from fcacli.workflows.parity import Gate
     from fcacli.workflows.validation import make_validation
 
+    gate = Gate(base, adapter, encoded, config, run)
+    if not all_checkpoints(run):
+        gate.at_start(report)
     subject = Subject(
         base=base,
         adapter=adapter,
@@ -229,18 +205,20 @@ def _fit(
         train=encoded.dataset("train"),
         held_out=encoded.dataset("val") if encoded.clips["val"] else None,
         null=encoded.null(),
-        validate=make_validation(base, adapter, encoded, dataset, config, report),
+        validate=make_validation(base, adapter, encoded, dataset, config, gate, report),
     )
     return fit(subject, config, run, session, report)
 
 
-def _adapter(base: "CogVideoX", config: TrainConfig, run: Path, report: Report) -> "Adapter":
-    """The adapter of the newest checkpoint, or a fresh one; attached to the base."""
+def _adapter(base: "CogVideoX", config: TrainConfig, run: Path, source: which_run.Source | None, report: Report) -> "Adapter":
+    """The adapter of the newest checkpoint, or of the one that is forked, or a fresh one; attached to the base."""
     import torch
 
     from fcacli.model.attach import attach, load_adapter
     from fcacli.training.checkpoint import latest
 
+    if source is not None:
+        return load_adapter(base, source.checkpoint, config.clip)
     if (checkpoint := latest(run)) is not None:
         return load_adapter(base, checkpoint)
     torch.manual_seed(config.seed)

@@ -1,5 +1,6 @@
 """What a user may ask of `fca train`, and how it becomes the TrainConfig of a run."""
 
+import shlex
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -81,6 +82,46 @@ def resolve(options: TrainOptions, spec: BaseSpec, fingerprint: str, data: str, 
 def asked_differently(options: TrainOptions, saved: TrainConfig) -> list[str]:
     """Which of the given options differ from a run's configuration, as "name: old -> new" lines."""
     return differences(to_dict(saved), _apply(to_dict(saved), options))
+
+
+FIXED_IN_A_FORK = ("adapter.", "base_fingerprint: ", "clip.frames: ")
+"""What the weights of the source fit."""
+
+
+def resolve_fork(options: TrainOptions, source: TrainConfig, base: str, fingerprint: str, data: str) -> TrainConfig:
+    """The configuration of a run that starts from the weights of another: that run's under what was asked for.
+
+    Raises:
+        Misuse: an option is out of range, or the weights would not fit; the fields are named.
+    """
+    if changed := forked_differently(options, source, fingerprint):
+        raise Misuse(
+            f"a fork has the adapter, the frames and the base of its source, these differ: {'; '.join(changed)}",
+            "leave these options out, or start from the beginning: fca train --new",
+        )
+    values = _apply(to_dict(source), options) | {"base": base, "base_fingerprint": fingerprint, "data": data}
+    if options.warmup is None:
+        values["warmup"] = min(values["warmup"], values["steps"] // 10)
+    return from_dict(TrainConfig, values, where="options")
+
+
+def forked_differently(options: TrainOptions, source: TrainConfig, fingerprint: str | None = None) -> list[str]:
+    """Which of the options forbid a fork, as "name: old -> new" lines; `fingerprint` is that of the base, if known."""
+    asked = _apply(to_dict(source), options) | ({"base_fingerprint": fingerprint} if fingerprint else {})
+    return [line for line in differences(to_dict(source), asked) if line.startswith(FIXED_IN_A_FORK)]
+
+
+def as_arguments(options: TrainOptions, gpus: int | None = None) -> str:
+    """The options as they are written on a command line."""
+    values = {option.name: getattr(options, option.name) for option in fields(options)} | {"gpus": gpus}
+    adapter_fields, checkpointing = values.pop("adapter_fields"), values.pop("checkpointing")
+    if (size := (values.pop("width"), values.pop("height"))) != (None, None):
+        values["size"] = f"{size[0]}x{size[1]}"
+    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items() if value is not None]
+    words += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in adapter_fields.items()]
+    if checkpointing is not None:
+        words.append("--checkpointing" if checkpointing else "--no-checkpointing")
+    return " ".join(words)
 
 
 def _require_own_options(options: TrainOptions, kind: str) -> None:

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fcacli.workflows.encode import Encoded
+    from fcacli.workflows.parity import Gate
 
 Validate = Callable[[int, Path, Report], dict[str, float]]
 
 
 def make_validation(
-    base: Any, adapter: Any, encoded: "Encoded", dataset: Path, config: TrainConfig, report: Report
+    base: Any, adapter: Any, encoded: "Encoded", dataset: Path, config: TrainConfig, gate: "Gate", report: Report
 ) -> Validate:
     """A callable (step, folder, report) that predicts the first `config.validate_clips` held-out clips and writes of each
 
@@ -35,7 +36,7 @@ def make_validation(
         <clip>.json     text and sampling: `fca predict` from this step's checkpoint gives the same frames
 
     and clips.png, predictions below the truth. It returns the mean PSNR of the frames that were not given. What text and
-    image encoder give is read from the cache; the VAE is loaded while it decodes.
+    image encoder give is read from the cache; the VAE is loaded while it decodes. The first of a run is also its parity gate.
     """
     truths = list(_truths(encoded.clips["val"][: config.validate_clips], dataset, config, report))
 
@@ -44,6 +45,8 @@ def make_validation(
             _sample(base, adapter, encoded, index, config, _part_of(report, f"validation, step {step}", n, len(truths)))
             for n, (index, _, _) in enumerate(truths)
         ]
+        first = (truths[0][0], latents[0]) if truths else None
+        gate.at_validation(step, folder, first, _part_of(report, f"parity gate, step {step}", 0, 1))
         given, scores, groups = config.clip.init_frames, [], []
         for latent, (_, clip, truth) in zip(latents, truths, strict=True):
             prediction = decode(base, latent, config.clip, truth[:given])

@@ -5,7 +5,8 @@ import pytest
 from fixtures_path import fixture
 from raw_videos import cut, moving_square, turn, write_video
 
-from fcacli.data.decode import Track, Unreadable, decode, list_images, load_init_frames, read_image, sample_indices
+from fcacli.data.decode import Track, Unreadable, decode, load_init_frames, sample_indices
+from fcacli.data.images import list_images, read_image
 from fcacli.errors import FcaError
 
 

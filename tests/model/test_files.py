@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from small import CLIP, fca_config, inputs, wake
 
 from fcacli.config import AdapterConfig, LoRAConfig
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError
 from fcacli.model.attach import attach, attached, detach, load_adapter, save_adapter
 from fcacli.model.bases.cogvideox import CogVideoX
 
@@ -114,5 +114,5 @@ def test_broken_adapter_folders_are_one_clear_error(make_base: MakeBase, tmp_pat
     values = json.loads((tmp_path / "adapter_config.json").read_text())
     values["adapter"]["widht"] = 3
     (tmp_path / "adapter_config.json").write_text(json.dumps(values))
-    with pytest.raises(Misuse, match="widht"):
+    with pytest.raises(FcaError, match="widht"):
         load_adapter(base, tmp_path)

@@ -12,7 +12,8 @@ from fcacli.evaluation.frame import psnr
 from fcacli.events import Event, Message, Progress
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_pngs
 from fcacli.workflows import evaluate
-from fcacli.workflows.evaluate import BASE_ROW, COPY_ROW, choose_clips, evaluate_folders, evaluate_run
+from fcacli.workflows.evaluate import BASE_ROW, COPY_ROW, choose_clips, evaluate_run
+from fcacli.workflows.evaluate_folders import evaluate_folders
 from fcacli.workspace import Workspace
 
 
@@ -223,7 +224,7 @@ def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FcaError, match="holds no videos"):
         evaluate_folders(pred, tmp_path / "empty")
-    with pytest.raises(Misuse, match="does not exist"):
+    with pytest.raises(FcaError, match="does not exist"):
         evaluate_folders(tmp_path / "nowhere", pred)
 
 

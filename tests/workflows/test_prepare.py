@@ -13,6 +13,7 @@ from fcacli.data.decode import decode
 from fcacli.data.manifest import read_split
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Progress
+from fcacli.workflows.lock import locked
 from fcacli.workflows.prepare import held_out_contents, prepare
 from fcacli.workspace import Workspace
 
@@ -57,8 +58,8 @@ def test_clips_captions_and_times(raw, workspace):
     assert not list(result.folder.rglob("*.tmp*"))
 
 
-def tree(folder, but=("journal.jsonl", "dataset.json")):
-    """Every file's bytes, but those that hold the order of work and the time of day."""
+def tree(folder, but=("journal.jsonl", "dataset.json", ".lock")):
+    """Every file's bytes, but those that hold the order of work, the time of day and the process."""
     return {
         path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name not in but
     }
@@ -159,12 +160,36 @@ def test_held_out_share_is_a_tenth_by_content_and_stable():
 
 def test_temporary_files_of_a_killed_run_are_removed(raw, workspace):
     folder = run(raw, workspace, limit=1)[0].folder
-    old, young = (folder / "train" / "videos" / f".{name}.mp4.1.tmp.mp4" for name in ("old", "young"))
-    old.touch()
-    young.touch()
-    os.utime(old, (0, 0))
+    left = [
+        folder / place for place in (".dataset.json.1.tmp.json", "train/.metadata.jsonl.1.tmp", "val/videos/.7.mp4.1.tmp.mp4")
+    ]
+    for path in left:
+        path.touch()
     run(raw, workspace)
-    assert not old.exists() and young.exists()  # another process may be writing the young one
+    assert not any(path.exists() for path in left)
+
+
+def test_one_process_at_a_time_prepares_a_dataset(raw, workspace):
+    with locked(workspace.new_dataset("ssv2")), pytest.raises(FcaError, match=f"prepared or encoded by process {os.getpid()}"):
+        run(raw, workspace)
+    assert run(raw, workspace)[0].made == 4
+
+
+def test_an_unfinished_dataset_is_not_used_and_its_command_is_named(raw, workspace, monkeypatch):
+    run(raw, workspace, limit=1)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fcacli.workflows.prepare.convert_all", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(raw, workspace)
+    for name in (None, "ssv2"):
+        with pytest.raises(FcaError, match=r"no prepared data.*ssv2 is being prepared or was interrupted") as error:
+            workspace.dataset(name)
+        assert error.value.hint == f"fca prepare ssv2 {raw}"
+    assert run(raw, workspace)[0].folder == workspace.dataset() and not (workspace.dataset() / "unfinished.json").exists()
 
 
 def test_limit_and_splits_choose_and_names_stay(raw, workspace):

@@ -8,81 +8,19 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from raw_videos import write_ssv2
-from safetensors.torch import load_file
+from listening import Listener, crash, equal, weights
 
 from fcacli.errors import FcaError, Misuse
-from fcacli.events import Message, Progress
+from fcacli.events import Progress
 from fcacli.training import checkpoint
 from fcacli.workflows.lock import locked
-from fcacli.workflows.train import TrainOptions, train
+from fcacli.workflows.train import train
 from fcacli.workspace import Workspace
-
-LABELS = {
-    "train": [("1", "pushing cup left"), ("2", "lifting box"), ("3", "lifting cup"), ("4", "pushing box left")],
-    "validation": [("7", "dropping box"), ("8", "dropping cup")],
-}
-
 
 PATIENCE = 300
 """Seconds that a process may take to start or to stop on a loaded machine; a few on a free one."""
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory, tiny_base_folder):
-    """A workspace with prepared and encoded clips; copy it, do not write into it."""
-    from fcacli.workflows.encode_ahead import encode_ahead
-    from fcacli.workflows.prepare import prepare
-
-    root = tmp_path_factory.mktemp("workspace")
-    result = prepare("ssv2", write_ssv2(root / "raw", LABELS), Workspace(root), workers=1)
-    encode_ahead(result.folder, str(tiny_base_folder))
-    return root
-
-
-@pytest.fixture
-def workspace(prepared, tmp_path):
-    shutil.copytree(prepared / "data", tmp_path / "data")
-    return Workspace(tmp_path)
-
-
-@pytest.fixture
-def asked(tiny_base_folder):
-    return TrainOptions(
-        base=str(tiny_base_folder), steps=4, batch_size=2, sample_steps=2, validate_clips=1, validate_every=2, precision="fp32"
-    )
-
-
-class Listener:
-    """A report that keeps everything, and may stop the run as a crash would."""
-
-    def __init__(self, stop_at: int | None = None):
-        self.stop_at, self.events = stop_at, []
-
-    def __call__(self, event):
-        self.events.append(event)
-        if isinstance(event, Progress) and event.phase == "train" and event.done == self.stop_at:
-            raise KeyboardInterrupt
-
-    @property
-    def text(self) -> str:
-        return "\n".join(event.text for event in self.events if isinstance(event, Message))
-
-    @property
-    def phases(self) -> set[str]:
-        return {event.phase for event in self.events if isinstance(event, Progress)}
-
-
-def crash(workspace, options, step, **others):
-    with pytest.raises(KeyboardInterrupt):
-        train(workspace, options, gpus=0, report=Listener(step), **others)
-
-
-def weights(run: Path):
-    return load_file(checkpoint.latest(run) / "adapter.safetensors")
 
 
 def test_run_holds_what_it_says(workspace, asked):
@@ -154,15 +92,57 @@ def test_continuing_a_moved_run(workspace, asked, tmp_path_factory):
     assert train(Workspace(elsewhere), gpus=0).finished
 
 
+def test_run_continues_on_its_base_wherever_that_lies(workspace, asked, tmp_path_factory):
+    """Another machine: the base's folder has moved too; the same files are the same base."""
+    base = tmp_path_factory.mktemp("base") / "here"
+    shutil.copytree(asked.base, base)
+    crash(workspace, replace(asked, base=str(base)), 3)
+    moved = base.rename(base.with_name("there"))
+    with pytest.raises(FcaError, match="here") as missing:
+        train(workspace, gpus=0)
+    assert "--base FOLDER" in missing.value.hint and missing.value.code == 1
+    result = train(workspace, replace(asked, base=str(moved)), gpus=0)
+    assert result.finished and len(workspace.all_runs()) == 1
+    assert checkpoint.read_config(result.run).base == str(moved)  # fca predict finds it there
+
+
+def test_damaged_newest_checkpoint_falls_back_aloud_and_exactly(workspace, asked):
+    options = replace(asked, validate_every=0)
+    straight = train(workspace, options, gpus=0, run="straight")
+    crash(workspace, options, 3, run="damaged", checkpoint_minutes=0)
+    run = workspace.run("damaged")
+    newest = checkpoint.latest(run)
+    assert checkpoint.step_of(newest) == 2
+    with (newest / "adapter.safetensors").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"\x12\x34\x56\x78")
+    listener = Listener()
+    resumed = train(workspace, options, gpus=0, run="damaged", report=listener)
+    assert "step-000002" in listener.warnings[0] and "using the checkpoint before it" in listener.warnings[0]
+    assert "continuing damaged from step 1" in listener.text
+    assert equal(weights(straight.run), weights(resumed.run))
+    assert (straight.run / "log.jsonl").read_bytes() == (resumed.run / "log.jsonl").read_bytes()
+
+
 def test_changed_options_are_refused_by_name_and_new_starts_anew(workspace, asked):
     crash(workspace, asked, 3)
     changed = replace(asked, lr=7e-3, adapter_fields={"modulation": "block"}, seed=0)
     with pytest.raises(Misuse) as refused:
         train(workspace, changed, gpus=0)
     assert "lr: " in refused.value.message and "adapter.modulation: own -> block" in refused.value.message
-    assert "seed" not in refused.value.message and "--new" in refused.value.hint
+    assert "seed" not in refused.value.message
+    hint = refused.value.hint
+    assert "fca train --new" in hint and "--lr 0.007" in hint and "--set modulation=block" in hint and "--gpus 0" in hint
+    assert "fca train --fork" not in hint  # other weights would not fit
     assert train(workspace, changed, gpus=0, new=True).finished
     assert len(workspace.all_runs()) == 2
+
+
+def test_keep_says_how_many_checkpoints_stay(workspace, asked):
+    result = train(workspace, asked, gpus=0, checkpoint_minutes=0, keep=2)
+    assert [checkpoint.step_of(path) for path in checkpoint.all_checkpoints(result.run)] == [3, 4]
+    with pytest.raises(Misuse, match="--keep must be at least 1, got 0"):
+        train(workspace, asked, gpus=0, keep=0)
 
 
 def test_a_run_that_never_saved_does_not_stand_in_the_way(workspace, asked):

@@ -1,6 +1,7 @@
 """Something-Something V2: <id>.webm or frame folders, and labels/{train,validation,test}.json with the prompts.
 
 Everything may lie in the root or some levels below, under the names of the download or of its older version.
+A broken row of a label file is left out and said; the rest goes on.
 """
 
 import os
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcacli.data.manifest import SPLITS, Record, Split
+from fcacli.data.manifest import SPLITS, Record, Split, is_text
 from fcacli.errors import FcaError
 from fcacli.workspace import read_json
 
@@ -53,7 +54,13 @@ def read(root: Path, note: Callable[[str], None]) -> Iterator[Record]:
             f"no labels below {root}: expected labels/train.json and labels/validation.json",
             "give the folder that holds the clips and the labels that come with them",
         )
-    rows = {split: _rows(layout.labels[split]) for split in SPLITS if split in layout.labels}
+    broken: list[str] = []
+    rows = {split: _rows(layout.labels[split], broken) for split in SPLITS if split in layout.labels}
+    if broken:
+        what = f"{broken[0]}{f' and {len(broken) - 1:,} more' if len(broken) > 1 else ''}"
+        if not any(rows.values()):
+            raise FcaError(f"no row of the labels is right: {what}", "is it the label file of Something-Something V2?")
+        note(f"rows of the labels left out: {what}")
     held_out = {id for split, entries in rows.items() if split != "train" for id, _ in entries}
     both = sum(id in held_out for id, _ in rows.get("train", ()))
     known = {id for entries in rows.values() for id, _ in entries}
@@ -97,14 +104,20 @@ def _search(folder: str, layout: Layout, depth: int) -> None:
         _search(path, layout, depth - 1)
 
 
-def _rows(path: Path) -> list[tuple[str, str]]:
-    """(id, prompt) of each row of a label file; the prompt is "" where there is none, as in test.json."""
-    rows = read_json(path)
+def _rows(path: Path, broken: list[str]) -> list[tuple[str, str]]:
+    """(id, prompt) of each row of a label file, the prompt "" where there is none (test.json); what is wrong to `broken`."""
+    rows = read_json(path, errors="surrogateescape")
     if not isinstance(rows, list):
         raise FcaError(
             f"{path} should hold a list of clips, found {_kind(rows)}", "is it the label file of Something-Something V2?"
         )
-    return [_row(row, f"{path} row {number}") for number, row in enumerate(rows, 1)]
+    right = []
+    for number, row in enumerate(rows, 1):
+        try:
+            right.append(_row(row, f"{path} row {number}"))
+        except FcaError as error:
+            broken.append(error.message)
+    return right
 
 
 def _row(row: Any, where: str) -> tuple[str, str]:
@@ -115,6 +128,8 @@ def _row(row: Any, where: str) -> tuple[str, str]:
         raise FcaError(f"{where}: id should be text or a number, found {_kind(id) if 'id' in row else 'nothing'}")
     if not isinstance(text, str):
         raise FcaError(f"{where}: label should be text, found {_kind(text)}")
+    if not is_text(text):
+        raise FcaError(f"{where}: label is not valid UTF-8")
     return str(id), text.strip()
 
 

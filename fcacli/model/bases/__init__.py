@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import fcacli
 from fcacli.errors import FcaError, Misuse
+from fcacli.model.bases.check import check_defaults, check_transformer, check_vae
 from fcacli.model.bases.hub import fetch_file, hub_holds
 from fcacli.workspace import read_json
 
@@ -178,12 +179,13 @@ def _folder(folder: Path) -> BaseSpec:
             "--base takes a folder with model_index.json, transformer/, vae/, text_encoder/, tokenizer/ and scheduler/",
         )
     family = _family(read_json(folder / "model_index.json"), str(folder))
-    transformer = read_json(folder / "transformer" / "config.json")
-    defaults = _row_for(transformer, read_json(folder / "vae" / "config.json"))
+    transformer, vae = folder / "transformer" / "config.json", folder / "vae" / "config.json"
+    for path in (transformer, vae):
+        if not path.is_file():
+            raise FcaError(f"{folder} is not a complete pipeline folder: {path} is missing", "fetch the folder again")
+    defaults = _row_for(check_transformer(read_json(transformer), str(transformer)), check_vae(read_json(vae), str(vae)))
     if (folder / "fca.json").is_file():
-        given = read_json(folder / "fca.json")
-        fields = {field.name for field in dataclasses.fields(BaseDefaults)}
-        defaults = dataclasses.replace(defaults, **{key: value for key, value in given.items() if key in fields})
+        defaults = check_defaults(defaults, read_json(folder / "fca.json"), folder / "fca.json")
     image_encoder = str(folder / "clip") if (folder / "clip" / "config.json").is_file() else CLIP_VIT_L
     return BaseSpec(
         name=str(folder.resolve()),
@@ -197,8 +199,8 @@ def _folder(folder: Path) -> BaseSpec:
 
 def _hub(hub_id: str) -> BaseSpec:
     family = _family(read_json(fetch_file(hub_id, "model_index.json")), hub_id)
-    transformer = read_json(fetch_file(hub_id, "transformer/config.json"))
-    defaults = _row_for(transformer, read_json(fetch_file(hub_id, "vae/config.json")))
+    transformer = check_transformer(read_json(fetch_file(hub_id, "transformer/config.json")), f"{hub_id} transformer")
+    defaults = _row_for(transformer, check_vae(read_json(fetch_file(hub_id, "vae/config.json")), f"{hub_id} vae"))
     return BaseSpec(
         name=hub_id,
         family=family,
@@ -211,7 +213,7 @@ def _hub(hub_id: str) -> BaseSpec:
 
 def _family(model_index: Any, where: str) -> str:
     name = model_index.get("_class_name") if isinstance(model_index, dict) else None
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise FcaError(
             f"{where} holds a {name or 'pipeline without a class name'}; fca adapts {', '.join(FAMILIES)}",
             "fca train --base cogvideox-2b",

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fcacli.model.bases.cogvideox import CogVideoX
 
 
+LOCAL: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+"""Weights come from this machine and from safetensors alone: the older .bin files are pickles, which can run code."""
+
+
 def _load(name: str, folder: Path, read: Callable[[], Any]) -> Any:
     """Run a loader quietly; its many kinds of failure become one error that names the folder."""
     import diffusers
@@ -45,10 +49,10 @@ def _model(base: CogVideoX, name: str) -> Any:
 
     folder = base.folder / name
     if name == "text_encoder":
-        read = lambda: transformers.T5EncoderModel.from_pretrained(folder, dtype=base.dtype, local_files_only=True)  # noqa: E731
+        read = lambda: transformers.T5EncoderModel.from_pretrained(folder, dtype=base.dtype, **LOCAL)  # noqa: E731
     else:
         kind = {"transformer": diffusers.CogVideoXTransformer3DModel, "vae": diffusers.AutoencoderKLCogVideoX}[name]
-        read = lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, local_files_only=True)  # noqa: E731
+        read = lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, **LOCAL)  # noqa: E731
     return _load(name, folder, read).requires_grad_(False).eval().to(base.device)
 
 
@@ -59,7 +63,7 @@ def _tokenizer(base: CogVideoX, name: str) -> Any:
 
     def read() -> Any:
         if (folder / "tokenizer_config.json").is_file():
-            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return transformers.T5Tokenizer.from_pretrained(folder, local_files_only=True)  # spiece.model alone
 
     return _load(name, folder, read)
@@ -80,9 +84,7 @@ def _image_encoder(base: CogVideoX, name: str) -> Any:
     import transformers
 
     folder = local_folder(base.spec.image_encoder, ENCODER_FILES)
-    model = _load(
-        name, folder, lambda: transformers.CLIPVisionModel.from_pretrained(folder, dtype=base.dtype, local_files_only=True)
-    )
+    model = _load(name, folder, lambda: transformers.CLIPVisionModel.from_pretrained(folder, dtype=base.dtype, **LOCAL))
     return model.requires_grad_(False).eval().to(base.device)
 
 

@@ -1,0 +1,175 @@
+"""Which run a call of `fca train` is about: an unfinished one that goes on, a fork of one, or a new one.
+
+    runs/<run>/config.json    {"created", "version", "config", "clips", "forked_from"}; a folder without it is no run
+
+A fork starts with a checkpoint of step 0 that holds its source's weights, so that it depends on the source no more.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcacli import __version__
+from fcacli.config import TrainConfig, differences, to_dict
+from fcacli.errors import FcaError, Misuse
+from fcacli.events import Message, Report
+from fcacli.workflows.train_options import TrainOptions, as_arguments, asked_differently, forked_differently
+from fcacli.workspace import Workspace, read_json, write_json
+
+if TYPE_CHECKING:
+    from fcacli.model.attach import Adapter
+    from fcacli.workflows.encode import Encoded
+
+
+def find(workspace: Workspace, name: str | None) -> Path | None:
+    """The run of that name, or the latest one; None if there is none."""
+    runs = workspace.all_runs()
+    return next((run for run in reversed(runs) if name in (None, run.name)), None)
+
+
+def going_on(run: Path | None, options: TrainOptions, gpus: int | None) -> TrainConfig | None:
+    """The configuration of the run that is to continue; None if a new one starts.
+
+    Raises:
+        Misuse: it would continue under other options.
+    """
+    from fcacli.training.checkpoint import all_checkpoints, is_finished, read_config
+
+    if run is None or is_finished(run):
+        return None
+    saved = read_config(run)
+    if not (different := _asked_differently(options, saved)):
+        return saved
+    if not all_checkpoints(run):
+        return None  # stopped before it had anything to go on from
+    raise Misuse(
+        f"run {run.name} is unfinished and was started with other options: {'; '.join(different)}",
+        _ways_on(run, options, gpus, forked_differently(options, saved) + [d for d in different if d.startswith("base: ")]),
+    )
+
+
+def _asked_differently(options: TrainOptions, saved: TrainConfig) -> list[str]:
+    """A base that lies elsewhere now is the same base, if its files are."""
+    from fcacli.model.bases import load_base, resolve_base
+
+    different = asked_differently(options, saved)
+    if options.data not in (None, saved.data):
+        different.append(f"data: {saved.data} -> {options.data}")
+    if options.base not in (None, "auto"):
+        spec = resolve_base(options.base)
+        if spec.name != saved.base and load_base(spec).fingerprint != saved.base_fingerprint:
+            different.append(f"base: {saved.base} -> {spec.name}")
+    return different
+
+
+def _ways_on(run: Path, options: TrainOptions, gpus: int | None, not_forked: list[str]) -> str:
+    """A command line each: as it was, from the beginning, from its weights (where these fit what was asked for)."""
+    asked = as_arguments(options, gpus)
+    lines = [
+        ("fca train", "continues it as it was"),
+        (f"fca train --new {asked}", "another run, from the beginning"),
+        (f"fca train --fork {run.name} {asked}", "another run, from its weights"),
+    ]
+    if not_forked:
+        lines[-1] = ("(--fork keeps adapter, base and frames)", "")
+    width = max(len(command) for command, _ in lines)
+    return "\n".join(f"{command:{width}}   {what}".rstrip() for command, what in lines)
+
+
+def same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
+    """Whether just this was trained already."""
+    from fcacli.training.checkpoint import is_finished, read_config
+
+    if not is_finished(run) or differences(read_config(run), config):
+        return False
+    report(Message(f"run {run.name} is finished with just these options ({config.steps} steps); --new trains another"))
+    return True
+
+
+# ---------------------------------------------------------------- forks
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a forked run starts from."""
+
+    run: Path
+    checkpoint: Path
+    """The newest one."""
+    config: TrainConfig
+
+    def identity(self) -> dict[str, Any]:
+        """As the fork's config.json has it."""
+        from fcacli.training.checkpoint import step_of
+
+        return {"run": self.run.name, "step": step_of(self.checkpoint)}
+
+
+def fork_source(workspace: Workspace, name: str, report: Report) -> Source:
+    """The run of that name, or the latest one for "latest", with its newest sound checkpoint.
+
+    Raises:
+        FcaError: there is no such run, or it has no checkpoint.
+    """
+    from fcacli.training.checkpoint import latest, read_config
+
+    run = workspace.run(None if name == "latest" else name, option="--fork")
+    newest = latest(run, report)
+    if newest is None:
+        raise FcaError(f"run {run.name} has no readable checkpoint to fork from", "fca train --new")
+    return Source(run, newest, read_config(run))
+
+
+def start_fork(source: Source, run: Path, adapter: "Adapter", config: TrainConfig, report: Report) -> None:
+    """Write the checkpoint of step 0: the adapter as the source left it, the optimizer new."""
+    from fcacli.model.attach import save_adapter
+    from fcacli.training.checkpoint import State, save
+    from fcacli.training.optim import make_optimizer
+
+    def write(folder: Path) -> None:
+        save_adapter(adapter, folder, config.base, config.base_fingerprint, config.clip)
+
+    save(run, State(step=0, log_bytes=0, train_loss=None), write, make_optimizer(adapter.trainable(), config))
+    step = source.identity()["step"]
+    report(Message(f"starts from the weights of run {source.run.name}, step {step}, with a new optimizer"))
+
+
+# ---------------------------------------------------------------- config.json
+
+
+def write_config(run: Path, config: TrainConfig, encoded: "Encoded", source: Source | None) -> None:
+    """This makes a folder a run."""
+    created, forked_from = datetime.now(UTC).isoformat(), source.identity() if source else None
+    about = {"created": created, "version": __version__, "config": to_dict(config)}
+    write_json(run / "config.json", {**about, "clips": _identity(encoded), "forked_from": forked_from})
+
+
+def write_base(run: Path, base: str) -> None:
+    """Note where the base of a run lies now."""
+    about = read_json(run / "config.json")
+    about["config"]["base"] = base
+    write_json(run / "config.json", about)
+
+
+def require_same_data(run: Path, encoded: "Encoded") -> None:
+    """
+    Raises:
+        Misuse: the clips are not those that the run was started with.
+    """
+    before, now = read_json(run / "config.json").get("clips"), _identity(encoded)
+    if before != now:
+        changed = differences(before, now) if isinstance(before, dict) else ["not recorded"]
+        raise Misuse(
+            f"the clips are not those that run {run.name} was started with: {'; '.join(changed)}",
+            f"fca train --new   or, from its weights: fca train --fork {run.name}",
+        )
+
+
+def _identity(encoded: "Encoded") -> dict[str, Any]:
+    """Which clips a run sees, in which order: a run that continues must see the same."""
+    seen = [[split, clip.content, clip.text] for split, clips in encoded.clips.items() for clip in clips]
+    counts: dict[str, int] = {split: len(clips) for split, clips in encoded.clips.items()}
+    return {**counts, "sha256": hashlib.sha256(json.dumps(seen).encode()).hexdigest()}
