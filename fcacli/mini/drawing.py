@@ -38,15 +38,17 @@ def render(scene: Scene, paths: Paths, size: int = 48) -> np.ndarray:
         if paths.cloth is not None and scene.cloth is not None:
             _draw_cloth(canvas, paths.cloth[t], scene.cloth.size / 2, scene.hand_style)
         _draw_hand(canvas, paths.hand[t], scene.hand_style)
-        seen = cv2.warpAffine(canvas.pixels, np.float64([[1, 0, shifts[t, 0]], [0, 1, shifts[t, 1]]]), canvas.pixels.shape[:2],
-                              borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+        shift = np.array([[1.0, 0.0, shifts[t, 0]], [0.0, 1.0, shifts[t, 1]]])
+        seen = cv2.warpAffine(canvas.pixels, shift, (size * over, size * over), borderMode=cv2.BORDER_REPLICATE)
         frames[t] = cv2.resize(seen, (size, size), interpolation=cv2.INTER_AREA)
     return frames
 
 
 def thing_stamp(kind: str, colour: str, size: float, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """A thing drawn alone, `scale` pixels to a world unit: colour (k, k, 3) and opacity (k, k), floats, k odd."""
-    return _stamp(size, scale, lambda canvas: _draw_thing(canvas, Thing(kind=kind, colour=colour, x=0, y=0, size=size), _MIDDLE))
+    return _stamp(
+        size, scale, lambda canvas: _draw_thing(canvas, Thing(kind=kind, colour=colour, x=0, y=0, size=size), _MIDDLE)
+    )
 
 
 def cloth_stamp(size: float, style: str, scale: int) -> tuple[np.ndarray, np.ndarray]:

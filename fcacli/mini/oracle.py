@@ -163,7 +163,11 @@ def _together(chosen: Sequence[Found], things: Sequence[Thing]) -> float:
     total = sum(found.match for found in chosen)
     for i, a in enumerate(chosen):
         for j, b in enumerate(chosen[:i]):
-            if a is not NOWHERE and b is not NOWHERE and np.hypot(a.x - b.x, a.y - b.y) < 0.3 * (things[i].size + things[j].size):
+            if (
+                a is not NOWHERE
+                and b is not NOWHERE
+                and np.hypot(a.x - b.x, a.y - b.y) < 0.3 * (things[i].size + things[j].size)
+            ):
                 total -= 10.0
     return total
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from fcacli.errors import FcaError
 from fcacli.mini.scene import Domain, Verb, actions
-from fcacli.mini.world import ALL_VERBS, Clip, sample_clip
+from fcacli.mini.world import ALL_VERBS, MOST_OTHERS, Clip, sample_clip
 
 VIDEOS = "20bn-something-something-v2"
 FPS = 12
@@ -36,17 +36,16 @@ class ToySettings:
     seed: int
     size: int
     frames: int
-    val_fraction: float
+    held_out: int
     domain: Domain
-    verbs: tuple[Verb, ...] = ALL_VERBS
-    others: int = 2
+    verbs: tuple[Verb, ...]
+    others: int
 
     @property
     def counts(self) -> dict[str, int]:
         """Clips in each split; validation and test are taken off the total."""
-        validation = max(1, round(self.clips * self.val_fraction))
-        test = max(1, validation // 4)
-        return {"train": self.clips - validation - test, "validation": validation, "test": test}
+        test = max(1, self.held_out // 4)
+        return {"train": self.clips - self.held_out - test, "validation": self.held_out, "test": test}
 
 
 def write_toy_dataset(
@@ -54,11 +53,11 @@ def write_toy_dataset(
     clips: int,
     seed: int,
     size: int = 96,
-    val_fraction: float = 0.1,
+    held_out: int | None = None,
     domain: Domain = "adapt",
     frames: int = 16,
     verbs: tuple[Verb, ...] = ALL_VERBS,
-    others: int = 2,
+    others: int = MOST_OTHERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write `clips` clips, `size` pixels square; returns the number in each split.
@@ -66,6 +65,7 @@ def write_toy_dataset(
     A clip's video and rows follow from (seed, index) alone. An interrupted run is continued; a finished one is left alone.
 
     Args:
+        held_out: clips of the validation split; None for a tenth.
         verbs: what the hand does; drawn in the world's own proportions.
         others: most things beside the one that the caption names.
         progress: called with (clips done, clips in all).
@@ -78,7 +78,7 @@ def write_toy_dataset(
         seed=seed,
         size=size,
         frames=frames,
-        val_fraction=val_fraction,
+        held_out=max(1, round(clips / 10)) if held_out is None else held_out,
         domain=domain,
         verbs=verbs,
         others=others,

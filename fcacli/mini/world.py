@@ -170,7 +170,9 @@ def _carry_cloth(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) 
     return np.concatenate([hand, angle], 1), cloth
 
 
-def sample_clip(seed: int, index: int, domain: Domain = "base", verbs: tuple[Verb, ...] = ALL_VERBS, others: int = MOST_OTHERS) -> Clip:
+def sample_clip(
+    seed: int, index: int, domain: Domain = "base", verbs: tuple[Verb, ...] = ALL_VERBS, others: int = MOST_OTHERS
+) -> Clip:
     """Clip number `index` of a seed, the same for ever: one of `verbs` acted out, at most `others` things beside the target."""
     rng = np.random.default_rng([seed, index, ("base", "adapt").index(domain)])
     while True:

@@ -27,7 +27,9 @@ def write_toy(
     seed: int = 0,
     size: int = 96,
     verbs: "tuple[Verb, ...] | None" = None,
-    others: int = 2,
+    others: int = 3,
+    held_out: int | None = None,
+    frames: int = 16,
     report: Report = silent,
 ) -> ToyResult:
     """Draw `clips` clips, `size` pixels square; equal arguments give equal clips.
@@ -35,6 +37,8 @@ def write_toy(
     Args:
         verbs: what the hand does; None for all it can.
         others: most things beside the one that the caption names.
+        held_out: clips of the validation split; None for a tenth.
+        frames: of a clip.
 
     Raises:
         FcaError: `out` cannot be written or holds something else, or the numbers do not fit.
@@ -46,7 +50,9 @@ def write_toy(
         report(Progress("draw clips", done, total))
 
     try:
-        counts = write_toy_dataset(out, clips, seed, size, verbs=verbs or ALL_VERBS, others=others, progress=progress)
+        counts = write_toy_dataset(
+            out, clips, seed, size, verbs=verbs or ALL_VERBS, others=others, held_out=held_out, frames=frames, progress=progress
+        )
     except OSError as error:
         raise FcaError(
             f"cannot write {out}: {error.strerror or error}", "free disk space, or a folder you may write to"
