@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from fcacli.mini.scene import COLOURS, SHAKE, SIDE, Paths, Scene, Thing
+from fcacli.mini.scene import COLOURS, LENS, SHAKE, SIDE, Paths, Scene, Thing
 
 TABLES = {"base": ("wood", "linen", "stone", "paper"), "adapt": ("tiles", "stripes", "marble")}
 _SHIFT = 4  # binary digits behind the point in cv2's coordinates
@@ -40,7 +40,7 @@ def render(scene: Scene, paths: Paths, size: int = 48) -> np.ndarray:
         _draw_hand(canvas, paths.hand[t], scene.hand_style)
         shift = np.array([[1.0, 0.0, shifts[t, 0]], [0.0, 1.0, shifts[t, 1]]])
         seen = cv2.warpAffine(canvas.pixels, shift, (size * over, size * over), borderMode=cv2.BORDER_REPLICATE)
-        frames[t] = cv2.resize(seen, (size, size), interpolation=cv2.INTER_AREA)
+        frames[t] = cv2.resize(_through_lens(seen, over * size / SIDE), (size, size), interpolation=cv2.INTER_AREA)
     return frames
 
 
@@ -58,19 +58,26 @@ def cloth_stamp(size: float, style: str, scale: int) -> tuple[np.ndarray, np.nda
 
 def _stamp(size: float, scale: int, draw: Callable[[_Canvas], None]) -> tuple[np.ndarray, np.ndarray]:
     """Drawn on white and on black: what differs is not covered."""
-    over, k = 4, 2 * int(0.62 * size * scale) + 1
+    over, k = 4, 2 * int((0.62 * size + 2 * LENS) * scale) + 1
     on: list[np.ndarray] = []
     for ground in (0, 255):
         canvas = _Canvas(np.full((k * over, k * over, 3), ground, np.uint8), scale * over)
         middle = k / scale / 2
         canvas.offset = np.array([middle, middle])
         draw(canvas)
-        on.append(cv2.resize(canvas.pixels, (k, k), interpolation=cv2.INTER_AREA).astype(np.float64))
+        on.append(
+            cv2.resize(_through_lens(canvas.pixels, scale * over), (k, k), interpolation=cv2.INTER_AREA).astype(np.float64)
+        )
     opacity = 1.0 - (on[1] - on[0]).mean(-1) / 255.0
     return on[0] / np.maximum(opacity, 1e-3)[..., None], opacity
 
 
 _MIDDLE = np.zeros(4)
+
+
+def _through_lens(picture: np.ndarray, scale: float) -> np.ndarray:
+    """Blurred as by a lens; `scale` pixels to a world unit."""
+    return cv2.GaussianBlur(picture, (0, 0), LENS * scale)
 
 
 def camera(scene: Scene, frames: int) -> np.ndarray:

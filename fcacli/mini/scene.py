@@ -14,6 +14,9 @@ import numpy as np
 
 SIDE = 48.0
 SHAKE = 0.5
+"""Pixels that the camera moves at most, each way."""
+LENS = 0.6
+"""Pixels: the standard deviation of the lens's blur."""
 COLOURS = {
     "red": (218, 38, 44),
     "green": (34, 160, 72),
