@@ -53,7 +53,7 @@ def naming_memory(phase: str, hint: str) -> Iterator[None]:
     except OutOfMemory as inner:
         raise OutOfMemory(f"{phase}, {inner.phase}", inner.where, inner.cause, hint) from inner
     except (MemoryError, RuntimeError, OSError) as error:
-        if not (where := _memory_of(error)):
+        if not (where := memory_of(error)):
             raise
         cause = str(error).strip() or "no more can be had"
         raise OutOfMemory(phase, where, cause.splitlines()[0][:200], hint) from error
@@ -63,7 +63,7 @@ ALLOCATION = ("can't allocate memory", "cannot allocate memory", "out of memory"
 """What torch's allocators, C++, CUDA's libraries and the system say, in lower case."""
 
 
-def _memory_of(error: Exception) -> str:
+def memory_of(error: Exception) -> str:
     """Which memory an exception says is full; "" if it says something else."""
     text = str(error).lower()
     if type(error).__name__ == "OutOfMemoryError" or ("cuda" in text and any(words in text for words in ALLOCATION)):

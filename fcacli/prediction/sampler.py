@@ -69,7 +69,7 @@ def encode_given(base: "CogVideoX", init_frames: np.ndarray, text: str) -> tuple
     return full, null
 
 
-@naming_memory("denoising", "--offload model or sequential, or --guidance 1, which halves the batch")
+@naming_memory("denoising", "--offload model or sequential on a GPU, or --guidance 1, which halves the batch")
 @torch.no_grad()
 def sample(
     base: "CogVideoX",
@@ -111,7 +111,7 @@ def sample(
     return x[0]
 
 
-@naming_memory("decoding", "--offload model or sequential, or --device cpu")
+@naming_memory("decoding", "--offload model or sequential on a GPU, or --device cpu")
 @torch.no_grad()
 def decode(base: "CogVideoX", latents: torch.Tensor, clip: ClipConfig, init_frames: np.ndarray | None) -> np.ndarray:
     """Latents (F, C, h, w) to frames uint8 (T, H, W, 3), the given frames, if any, in the place of the first ones."""

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from fcacli.config import AdapterConfig, FCAConfig, TrainConfig
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, naming_memory
 from fcacli.events import Message, Report
 from fcacli.model.attach import load_adapter, set_aside
 from fcacli.model.conditioning import Given
@@ -79,6 +79,7 @@ class Gate:
     config: TrainConfig
     run: Path
 
+    @naming_memory("the parity gate of step 0", "a smaller --size, --frames or --adapter-width")
     def at_start(self, report: Report) -> None:
         """Claim 1, of a fresh adapter.
 
