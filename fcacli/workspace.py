@@ -4,6 +4,8 @@ data/<name>/{train,val,test}/metadata.jsonl + videos/     made by `fca prepare`
 data/<name>/cache/                                        encoded clips, made by `fca train` or `fca prepare --base`
 runs/<run>/                                               made by `fca train`; see training/checkpoint.py
 predictions/<name>/                                       made by `fca predict`
+
+A .lock in a folder names the process at work there (workflows/lock.py); a name like .x.tmp is a write that is not done.
 """
 
 import contextlib

@@ -31,13 +31,15 @@ def fca(folder, note, words, **environment) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_four_commands_use_no_network(tmp_path, raw, options, tiny_base_folder):
+def test_the_four_commands_use_no_network(server, tmp_path, raw, options):
     note = tmp_path / "connections"
-    video = next(raw.rglob("7.webm"))
-    for words in (["prepare", "ssv2", raw, "--workers", 1], ["train", *options], ["predict", video, "up"], ["eval"]):
-        done = fca(tmp_path, note, words)
-        assert done.returncode == 0, done.stderr
-        assert not note.exists(), f"{words[0]}: {note.read_text()}"
+    faults = (("no_network", {"note": str(note)}),)
+    server.run(tmp_path, "prepare", "ssv2", raw, "--workers", 1, faults=faults)
+    trained = fca(tmp_path, note, ["train", *options])
+    assert trained.returncode == 0, trained.stderr
+    server.run(tmp_path, "predict", next(raw.rglob("7.webm")), "up", faults=faults)
+    server.run(tmp_path, "eval", faults=faults)
+    assert not note.exists(), note.read_text()
 
 
 def test_a_named_hub_model_in_offline_mode(tmp_path, prepared):
@@ -50,10 +52,10 @@ def test_a_named_hub_model_in_offline_mode(tmp_path, prepared):
     assert "offline" in done.stderr.lower() and not note.exists()
 
 
-def test_a_named_hub_model_is_looked_for(tmp_path, prepared):
+def test_a_named_hub_model_is_looked_for(server, tmp_path, prepared):
     """A check of the check: the connection that is asked for is noticed, and its failure is one error."""
     note = tmp_path / "connections"
     (tmp_path / "data").symlink_to(prepared / "data")
-    done = fca(tmp_path, note, ["train", "--base", "owner/name"])
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "error: " in done.stderr, done.stderr
+    done = server.run(tmp_path, "train", "--base", "owner/name", faults=(("no_network", {"note": str(note)}),), code=1)
+    assert "Traceback" not in done.said and done.said.splitlines()[-2].startswith("error: "), done.said
     assert note.exists() and "huggingface.co" in note.read_text()
