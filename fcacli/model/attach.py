@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 Adapter = FCAAdapter | LoRAAdapter
 WEIGHTS, CONFIG = "adapter.safetensors", "adapter_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Suffixes of weights that are never read: unpickling runs what the file says."""
 NAME = "fca"
 """Of the conditioning in attention_kwargs, and of the parallel module below an FCABlock."""
 

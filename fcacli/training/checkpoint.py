@@ -111,14 +111,14 @@ def verify(folder: Path) -> State:
         files: Mapping[str, Mapping[str, Any]] = stored["files"]
         state = from_dict(State, stored["state"], where=str(folder / STATE))
         expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except (Misuse, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (Misuse, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise FcaError(f"{folder / STATE} is not the state of a checkpoint ({error})") from None
     for name, (size, sha256) in expected.items():
         try:
             found = (folder / name).stat().st_size
             digest = _sha256(folder / name) if found == size else ""
-        except OSError as error:
-            raise FcaError(f"checkpoint {folder} is damaged: {name}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise FcaError(f"checkpoint {folder} is damaged: {name}: {getattr(error, 'strerror', error)}") from None
         if found != size:
             raise FcaError(f"checkpoint {folder} is damaged: {name} has {found} bytes, {size} were written")
         if digest != sha256:

@@ -158,7 +158,7 @@ def _truths(dataset: Path, split: Split, clips: Sequence[Clip], config: ClipConf
             report(Message(f"{error.message}; left out", "warning"))
             failure = error
     if not truths:
-        raise failure
+        raise FcaError(failure.message, failure.hint or "run fca prepare again")
     return truths
 
 

@@ -115,6 +115,8 @@ def choose_device(name: str | None) -> "torch.device":
         device = torch.device(name)
     except RuntimeError:
         raise Misuse(f"--device {name}: no kind of device that torch knows", "--device cpu") from None
+    if device.type not in ("cpu", "cuda"):
+        raise Misuse(f"--device {name}: fca computes on cpu and cuda devices", "--device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise Misuse(f"--device {name}: {torch.cuda.device_count()} CUDA devices here", "--device cpu")
     return device
