@@ -76,7 +76,11 @@ def find_trained(workspace: Workspace, run: str | None, checkpoint: str | None, 
     folder = workspace.run(run)
     config = read_config(folder)
     found = _find_checkpoint(folder, checkpoint, report)
-    base = load_base(resolve_base(config.base), choose_device(device))
+    try:
+        spec = resolve_base(config.base)
+    except Misuse as error:  # no option is wrong: a folder is gone
+        raise FcaError(f"the base of run {folder.name} is not there: {error.message}", "put the folder back") from None
+    base = load_base(spec, choose_device(device))
     if base.fingerprint != config.base_fingerprint:
         raise FcaError(
             f"run {folder.name} was trained on another version of {config.base} "

@@ -476,7 +476,15 @@ FILES = [
         1,
         "sampling steps must be between 1 and 1,000",
     ),
-    ("run", edit(CONFIG, "config", "base", to="gone/folder/here"), PREDICT, 2, "unknown base"),
+    (
+        "run",
+        edit(CONFIG, "config", "base", to="gone/folder/here"),
+        PREDICT,
+        1,
+        "the base of run first is not there",
+        TRY,
+        "put the",
+    ),
     (
         "run",
         edit(CONFIG, "config", "base_fingerprint", to="0123"),
