@@ -89,4 +89,4 @@ class Waits:
 
     def _say_waiting(self, clips: Sequence[str]) -> None:
         named = ", ".join(clips[:8]) + (", ..." if len(clips) > 8 else "")
-        self._report(Message(f"waiting for {self._patience:g} s for clips {named}: the disk below data/ is slow", "warning"))
+        self._report(Message(f"waiting for {self._patience:g} s for clips {named}: a slow disk or a busy machine", "warning"))

@@ -17,6 +17,7 @@ from fcacli.events import Progress
 from fcacli.training import checkpoint
 from fcacli.workflows.lock import locked
 from fcacli.workflows.train import train
+from fcacli.workflows.trained import find_trained
 from fcacli.workspace import Workspace
 
 PATIENCE = 300
@@ -118,6 +119,13 @@ def test_run_continues_on_its_base_wherever_that_lies(workspace, asked, tmp_path
     result = train(workspace, replace(asked, base=str(moved)), gpus=0)
     assert result.finished and len(workspace.all_runs()) == 1
     assert checkpoint.read_config(result.run).base == str(moved)  # fca predict finds it there
+    again = moved.rename(moved.with_name("once more"))
+    with pytest.raises(FcaError, match="there"):
+        find_trained(workspace, None, None, "cpu", Listener())
+    assert (
+        train(workspace, replace(asked, base=str(again)), gpus=0).run == result.run
+    )  # nothing to train: where it lies is noted
+    assert find_trained(workspace, None, None, "cpu", Listener()).base.spec.source == str(again)
 
 
 def test_damaged_newest_checkpoint_falls_back_aloud_and_exactly(workspace, asked):
