@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,8 +82,19 @@ def batches(
 
 
 def _living(loaded: Iterable[Any]) -> Iterator[Any]:
-    try:
+    with naming_dead_workers():
         yield from loaded
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Say that a worker has died: torch does at the next batch or, from a signal's handler, wherever the program is.
+
+    Raises:
+        Unloadable: instead of torch's error.
+    """
+    try:
+        yield
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

@@ -22,7 +22,7 @@ from fcacli.training import checkpoint
 from fcacli.training.checkpoint import State
 from fcacli.training.finite import require_finite, require_finite_validation, require_finite_weights
 from fcacli.training.interrupt import Interrupted, Signals, watch
-from fcacli.training.loader import StepBatches, Unloadable, batches, in_memory
+from fcacli.training.loader import StepBatches, Unloadable, batches, in_memory, naming_dead_workers
 from fcacli.training.log import RunLog, memory
 from fcacli.training.objective import diffusion_loss, draw, held_out_loss
 from fcacli.training.optim import learning_rate, make_optimizer, set_learning_rate
@@ -105,7 +105,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
         pace.saved()
         return state, saved
 
-    with watch(report) as signals, log, closing(loaded):
+    with naming_dead_workers(), watch(report) as signals, log, closing(loaded):
         report(Progress(PHASE, state.step, config.steps))
         while True:
             stop = signals.received is not None or (pace.over() and state.step < config.steps)
