@@ -269,7 +269,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        pickles = [file.name for file in sorted(path.parent.glob("*")) if file.suffix in PICKLES and file.name != "optimizer.pt"]
+        pickles = [
+            file.name for file in sorted(path.parent.glob("*")) if file.suffix in PICKLES and file.name != "optimizer.pt"
+        ]
         if pickles:
             raise FcaError(
                 f"{path} does not exist, and {pickles[0]} is not read: a file of that kind can run code",
