@@ -195,7 +195,6 @@ def with_data(folder: Path, walked_folder: Path) -> None:
         (one_picture, ["predict", "one.png", TEXT, "--device", "tpu9"], 2, ["tpu9"]),
         (a_broken_picture, ["predict", "bad.png", TEXT], 1, ["bad.png"]),
         (None, ["eval", "--pred", "a", "--real", "b"], 1, ["--pred a"]),
-        (None, ["toy", "out", "--clips", "1"], 2, ["--clips"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else None,
 )
