@@ -118,7 +118,8 @@ class LoRAConfig:
     def __post_init__(self) -> None:
         _within("--lora-rank", self.rank, 1, 16384)
         _require(
-            self.alpha is None or (math.isfinite(self.alpha) and self.alpha > 0), f"LoRA alpha must be above 0, got {self.alpha}"
+            self.alpha is None or (math.isfinite(self.alpha) and self.alpha > 0),
+            f"LoRA alpha must be above 0, got {self.alpha}",
         )
 
 

@@ -1,4 +1,7 @@
-"""The one exception that a user is meant to see, and the one that a signal raises."""
+"""The one exception that a user is meant to see, the one that a signal raises, and memory that ran out, in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FcaError(Exception):
@@ -26,3 +29,45 @@ class Misuse(FcaError):
 
     def __init__(self, message: str, hint: str = ""):
         super().__init__(message, hint, code=2)
+
+
+class OutOfMemory(FcaError):
+    """Main memory or a device's ran out; says in which phase."""
+
+    def __init__(self, phase: str, where: str, cause: str, hint: str):
+        super().__init__(f"out of {where} in {phase}: {cause}", hint)
+        self.phase, self.where, self.cause = phase, where, cause
+
+
+@contextmanager
+def naming_memory(phase: str, hint: str) -> Iterator[None]:
+    """Where memory runs out inside, say so: in which phase, and what to change for it; also a decorator.
+
+    A phase inside a phase is named after it, and the outer hint counts: it knows the command.
+
+    Raises:
+        OutOfMemory: instead of what Python, torch on the CPU or CUDA raise.
+    """
+    try:
+        yield
+    except OutOfMemory as inner:
+        raise OutOfMemory(f"{phase}, {inner.phase}", inner.where, inner.cause, hint) from inner
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not (where := memory_of(error)):
+            raise
+        cause = str(error).strip() or "no more can be had"
+        raise OutOfMemory(phase, where, cause.splitlines()[0][:200], hint) from error
+
+
+ALLOCATION = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "alloc_failed")
+"""What torch's allocators, C++, CUDA's libraries and the system say, in lower case."""
+
+
+def memory_of(error: Exception) -> str:
+    """Which memory an exception says is full; "" if it says something else."""
+    text = str(error).lower()
+    if type(error).__name__ == "OutOfMemoryError" or ("cuda" in text and any(words in text for words in ALLOCATION)):
+        return "GPU memory"
+    if isinstance(error, MemoryError) or any(words in text for words in ALLOCATION):
+        return "memory"
+    return ""

@@ -4,6 +4,8 @@ data/<name>/{train,val,test}/metadata.jsonl + videos/     made by `fca prepare`
 data/<name>/cache/                                        encoded clips, made by `fca train` or `fca prepare --base`
 runs/<run>/                                               made by `fca train`; see training/checkpoint.py
 predictions/<name>/                                       made by `fca predict`
+
+A .lock in a folder names the process at work there (workflows/lock.py); a name like .x.tmp is a write that is not done.
 """
 
 import contextlib
@@ -160,7 +162,9 @@ def read_json(path: Path, errors: str = "strict") -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
+        )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fcacli.errors import FcaError, Misuse
-from fcacli.workspace import Workspace, atomic_file, atomic_folder, read_json, slug, write_json
+from fcacli.workspace import Workspace, atomic_file, atomic_folder, read_json, remove_leftovers, slug, write_json
 
 
 def dataset(root: Path, name: str, age: float = 0) -> Path:
@@ -103,6 +103,41 @@ def test_a_folder_replaces_the_old_one_whole(tmp_path):
         (temporary / "new").touch()
     assert [p.name for p in path.iterdir()] == ["new"]
     assert [p.name for p in path.parent.iterdir()] == ["a"]
+
+
+def test_the_old_folder_is_never_half_removed_under_its_name(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / "old").touch()
+    removed = []
+    monkeypatch.setattr("shutil.rmtree", lambda folder, **_: removed.append(folder))
+    with atomic_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert path not in removed and removed[0].name.startswith(".a.")
+    assert [p.name for p in path.iterdir()] == ["new"]
+
+
+def test_leftovers_go_and_nothing_else(tmp_path):
+    (tmp_path / ".a.x1.tmp" / "inner").mkdir(parents=True)
+    kept = [tmp_path / "a.tmp", tmp_path / ".lock", tmp_path / "videos" / "1.mp4", tmp_path / "deep" / ".b.1.tmp"]
+    for path in (*kept, tmp_path / "videos" / ".1.mp4.7.tmp.mp4"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    remove_leftovers(tmp_path, "videos")
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert not (tmp_path / ".a.x1.tmp").exists()
+
+
+def test_a_run_folder_that_holds_nothing_yet_is_free(tmp_path):
+    """What a process leaves that is killed, or finds the disk full, before it has written config.json."""
+    folder = Workspace(tmp_path).runs / "mine"
+    folder.mkdir(parents=True)
+    (folder / ".lock").touch()
+    (folder / ".config.json.7.tmp.json").touch()
+    assert Workspace(tmp_path).new_run("mine") == folder
+    (folder / "config.json").touch()
+    with pytest.raises(FcaError, match="exists already"):
+        Workspace(tmp_path).new_run("mine")
 
 
 def test_a_write_that_cannot_be_names_the_place(tmp_path):

@@ -19,8 +19,9 @@ def evaluate(
     run: options.Run = None,
     checkpoint: options.Checkpoint = None,
     split: Annotated[
-        Literal["train", "val", "test"], typer.Option("--split", help="Whose clips to score.", rich_help_panel=options.WHERE)
-    ] = "val",
+        Literal["train", "val", "test"] | None,
+        typer.Option("--split", help="Whose clips to score.", show_default="val", rich_help_panel=options.WHERE),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", metavar="N", min=1, help="Score at most so many clips.", rich_help_panel=options.WHERE),
@@ -56,8 +57,8 @@ def evaluate(
         raise Misuse("--pred and --real go together", "fca eval --pred DIR --real DIR")
     if pred is None and given is not None:
         raise Misuse("--given goes with --pred and --real; a run knows its given frames")
-    if pred is not None and (run or checkpoint or limit or device):
-        raise Misuse("--run, --checkpoint, --limit and --device are about a run; --pred and --real score two folders")
+    if pred is not None and any(option is not None for option in (run, checkpoint, split, limit, device)):
+        raise Misuse("--run, --checkpoint, --split, --limit and --device are about a run; --pred and --real score two folders")
     with console.talking(verbose, quiet) as report:
         if pred is not None and real is not None:
             from fcacli.workflows.evaluate_folders import evaluate_folders
@@ -67,7 +68,7 @@ def evaluate(
             from fcacli.workflows.evaluate import evaluate_run
 
             result = evaluate_run(
-                Workspace(), run=run, checkpoint=checkpoint, limit=limit, device=device, split=split, report=report
+                Workspace(), run=run, checkpoint=checkpoint, limit=limit, device=device, split=split or "val", report=report
             )
         if result.folder is not None:
             report(Message(f"pictures and results.json in {options.shown(result.folder)}"))

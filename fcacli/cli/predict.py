@@ -25,7 +25,7 @@ def predict(
     num: Annotated[
         int,
         typer.Option(
-            "--num", metavar="N", min=1, help="Predictions; number n uses seed + n.", rich_help_panel=options.SAMPLING
+            "--num", metavar="N", min=1, max=1000, help="Predictions; number n uses seed + n.", rich_help_panel=options.SAMPLING
         ),
     ] = 1,
     seed: Annotated[

@@ -37,6 +37,10 @@ def prepare(
     options.check_exclusive(verbose, quiet)
     from fcacli.workflows.prepare import prepare as run_prepare
 
+    if base is not None:  # a wrong name is said before the work, not after it
+        from fcacli.model.bases import resolve_base
+
+        resolve_base(base)
     splits = None if split is None else [split]
     with console.talking(verbose, quiet) as report:
         result = run_prepare(reader, raw, Workspace(), name=name, limit=limit, splits=splits, workers=workers, report=report)

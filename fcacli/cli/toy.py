@@ -7,14 +7,15 @@ import typer
 
 from fcacli.cli import console, options
 from fcacli.cli.border import command
+from fcacli.errors import Misuse
 
 
 @command
 def toy(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)],
-    clips: Annotated[int, typer.Option("--clips", metavar="N", min=1, help="How many clips, all splits together.")] = 200,
+    clips: Annotated[int, typer.Option("--clips", metavar="N", min=4, help="How many clips, all splits together.")] = 200,
     seed: options.Seed = 0,
-    size: Annotated[int, typer.Option("--size", metavar="N", min=16, help="Pixels of a side, even.")] = 96,
+    size: Annotated[int, typer.Option("--size", metavar="N", min=16, max=1024, help="Pixels of a side, even.")] = 96,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -24,6 +25,8 @@ def toy(
     Example: fca toy ./raw --clips 200   then   fca prepare ssv2 ./raw
     """
     options.check_exclusive(verbose, quiet)
+    if size % 2:
+        raise Misuse(f"--size must be even, got {size}", f"--size {size + 1}")
     from fcacli.workflows.toy import write_toy
 
     with console.talking(verbose, quiet) as report:

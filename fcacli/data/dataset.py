@@ -121,7 +121,10 @@ class EncodedClips(Dataset[Sample]):
     def _entry(self, index: int, key: str, names: Sequence[str]) -> dict[str, torch.Tensor]:
         entry = self.store.get(key)
         if entry is None or any(name not in entry for name in names):
-            raise FcaError(f"clip {self.ids[index]} is not encoded in {self.store.folder}", "fca train encodes what is missing")
+            raise FcaError(
+                f"clip {self.ids[index]} is not encoded (any more): {self.store.path(key)} is missing or damaged",
+                "fca train encodes it again and goes on",
+            )
         return entry
 
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 Adapter = FCAAdapter | LoRAAdapter
 WEIGHTS, CONFIG = "adapter.safetensors", "adapter_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Suffixes of weights that are never read: unpickling runs what the file says."""
 NAME = "fca"
 """Of the conditioning in attention_kwargs, and of the parallel module below an FCABlock."""
 
@@ -268,9 +270,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
     if not path.is_file():
         pickles = [
-            file.name for file in sorted(path.parent.glob("*")) if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+            file.name for file in sorted(path.parent.glob("*")) if file.suffix in PICKLES and file.name != "optimizer.pt"
         ]
-        if pickles and not (path.parent / "state.json").exists():
+        if pickles:
             raise FcaError(
                 f"{path} does not exist, and {pickles[0]} is not read: a file of that kind can run code",
                 "adapters are safetensors files only: get it in that form",

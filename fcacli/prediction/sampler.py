@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fcacli.config import ClipConfig, SampleConfig
+from fcacli.errors import naming_memory
 from fcacli.events import Report, silent, track
 from fcacli.model.conditioning import Given
 
@@ -56,6 +57,7 @@ def predict_clip(
     return decode(base, latents, clip, None if keep_generated_init else init_frames)
 
 
+@naming_memory("encoding the given frames", "--device cpu")
 @torch.no_grad()
 def encode_given(base: "CogVideoX", init_frames: np.ndarray, text: str) -> tuple[Given, Given]:
     """All that a prediction may know: the initial frames (encoded alone) with the text, and with the empty text."""
@@ -67,6 +69,7 @@ def encode_given(base: "CogVideoX", init_frames: np.ndarray, text: str) -> tuple
     return full, null
 
 
+@naming_memory("denoising", "--offload model or sequential on a GPU, or --guidance 1, which halves the batch")
 @torch.no_grad()
 def sample(
     base: "CogVideoX",
@@ -108,6 +111,7 @@ def sample(
     return x[0]
 
 
+@naming_memory("decoding", "--offload model or sequential on a GPU, or --device cpu")
 @torch.no_grad()
 def decode(base: "CogVideoX", latents: torch.Tensor, clip: ClipConfig, init_frames: np.ndarray | None) -> np.ndarray:
     """Latents (F, C, h, w) to frames uint8 (T, H, W, 3), the given frames, if any, in the place of the first ones."""

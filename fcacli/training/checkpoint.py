@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 
 from fcacli.config import TrainConfig, from_dict
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError, Misuse, naming_memory
 from fcacli.events import Message, Report, silent
 from fcacli.workspace import atomic_folder, read_json, write_json
 
@@ -111,14 +111,14 @@ def verify(folder: Path) -> State:
         files: Mapping[str, Mapping[str, Any]] = stored["files"]
         state = from_dict(State, stored["state"], where=str(folder / STATE))
         expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except (Misuse, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (Misuse, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise FcaError(f"{folder / STATE} is not the state of a checkpoint ({error})") from None
     for name, (size, sha256) in expected.items():
         try:
             found = (folder / name).stat().st_size
             digest = _sha256(folder / name) if found == size else ""
-        except OSError as error:
-            raise FcaError(f"checkpoint {folder} is damaged: {name}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise FcaError(f"checkpoint {folder} is damaged: {name}: {getattr(error, 'strerror', error)}") from None
         if found != size:
             raise FcaError(f"checkpoint {folder} is damaged: {name} has {found} bytes, {size} were written")
         if digest != sha256:
@@ -137,9 +137,13 @@ def save(run: Path, state: State, write_adapter: Callable[[Path], object], optim
         return folder
     with atomic_folder(folder) as temporary:
         try:
-            write_adapter(temporary)
-            torch.save(optimizer.state_dict(), temporary / OPTIMIZER)
+            with naming_memory(f"saving step {state.step}", "end other programs; fca train goes on from the checkpoint before"):
+                write_adapter(temporary)
+                with (temporary / OPTIMIZER).open("wb") as file:
+                    torch.save(optimizer.state_dict(), file)
         except (RuntimeError, SafetensorError) as error:  # both libraries wrap what the file system said
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
             raise FcaError(f"cannot write {folder}: {error}", "free disk space, or a folder that you may write to") from error
         files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(temporary.iterdir())}
         write_json(temporary / STATE, {"state": asdict(state), "files": files})

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,13 +52,17 @@ def in_memory(dataset: Dataset[Any]) -> Any:
     return [dataset[i] for i in range(n)] if n * size <= IN_MEMORY else dataset
 
 
+class Unloadable(FcaError):
+    """A sample that cannot be loaded (any more), or a process that loads samples and has died."""
+
+
 def batches(
     dataset: Any, chosen: Iterable[list[int]], device: torch.device, workers: int, collate: Callable[[list[Any]], Any]
 ) -> Iterator[Any]:
     """The chosen batches on `device`, loaded ahead by `workers` processes where the dataset is not in memory.
 
     Raises:
-        FcaError: a sample cannot be loaded; the same in this process and in a worker's.
+        Unloadable: a sample cannot be loaded, in this process or in a worker's; a worker has died.
     """
     loaded = DataLoader(
         _ErrorsAsValues(dataset),
@@ -67,13 +72,35 @@ def batches(
         worker_init_fn=_leave_signals_to_the_parent,
         pin_memory=device.type == "cuda",
     )
-    for batch in loaded:
+    for batch in _living(loaded):
         if isinstance(batch, FcaError):
-            raise batch
+            raise Unloadable(batch.message, batch.hint)
         yield {
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in batch.items()
         }
+
+
+def _living(loaded: Iterable[Any]) -> Iterator[Any]:
+    with naming_dead_workers():
+        yield from loaded
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Say that a worker has died: torch does at the next batch or, from a signal's handler, wherever the program is.
+
+    Raises:
+        Unloadable: instead of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        cause = str(error).splitlines()[0]
+        hint = "fca train --workers 0 goes on with clips loaded by the main process"
+        raise Unloadable(f"a process that loads clips has died, perhaps for want of memory: {cause}", hint) from error
 
 
 class _ErrorsAsValues(Dataset[Any]):
@@ -106,3 +133,4 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     """A Ctrl-C reaches the whole process group; the parent finishes its step and needs the workers for that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

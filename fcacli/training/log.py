@@ -1,5 +1,6 @@
 """What a run writes about itself: log.jsonl (computed, reproducible), speed.jsonl (measured), TensorBoard (both)."""
 
+import contextlib
 import json
 import os
 import resource
@@ -11,21 +12,24 @@ from typing import BinaryIO, Self
 import torch
 
 from fcacli.errors import FcaError
+from fcacli.events import Report
+from fcacli.training.board import Board
 
 
 class RunLog:
-    """Appends lines to the logs of a run, after cutting log.jsonl back to the checkpoint that is continued."""
+    """Appends lines to the logs of a run, after cutting them back to the checkpoint that is continued.
 
-    def __init__(self, run: Path, step: int, log_bytes: int):
-        from torch.utils.tensorboard import SummaryWriter
+    log.jsonl must be written, or the run stops; TensorBoard may fail.
+    """
 
+    def __init__(self, run: Path, step: int, log_bytes: int, report: Report):
         self._path = run / "log.jsonl"
         try:
             self._computed = _open_at(self._path, log_bytes)
-            self._measured = (run / "speed.jsonl").open("ab")
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1, flush_secs=10)
+            self._measured = _open_at(run / "speed.jsonl", _bytes_up_to(run / "speed.jsonl", step))
         except OSError as error:
             raise FcaError(f"cannot write {self._path}: {error.strerror or error}", "a folder that you may write to") from error
+        self._board = Board(run / "tensorboard", step + 1, report)
 
     def computed(self, step: int, values: Mapping[str, float]) -> None:
         """A line of numbers that depend on configuration and data alone."""
@@ -40,9 +44,9 @@ class RunLog:
             file.write((json.dumps({"step": step, **values}) + "\n").encode())
             file.flush()
         except OSError as error:
-            raise FcaError(f"cannot write {self._path}: {error.strerror or error}", "free disk space") from error
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            hint = "free some space there; fca train goes on from the last checkpoint"
+            raise FcaError(f"cannot write {file.name}: {error.strerror or error}", hint) from error
+        self._board.add(step, values)
 
     def synced_bytes(self) -> int:
         """Length of log.jsonl, all of it on the disk."""
@@ -53,8 +57,9 @@ class RunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._computed.close()
-        self._measured.close()
+        for file in (self._computed, self._measured):
+            with contextlib.suppress(OSError):  # said when it was written
+                file.close()
         self._board.close()
 
 
@@ -69,6 +74,21 @@ def _open_at(path: Path, length: int) -> BinaryIO:
         raise FcaError(f"{path} has {file.tell()} bytes, but had {length} at the checkpoint", "fca train --new")
     file.truncate(length)
     return file
+
+
+def _bytes_up_to(path: Path, step: int) -> int:
+    """Length of the lines of steps up to `step`; what a killed process left half-written does not count."""
+    length = 0
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                        break
+                except (ValueError, KeyError, TypeError):
+                    break
+                length += len(line)
+    return length
 
 
 def memory(device: torch.device) -> dict[str, float]:

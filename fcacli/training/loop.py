@@ -1,8 +1,8 @@
 """The training loop: `fit`, on accelerate."""
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,27 @@ from torch.utils.data import Dataset
 
 from fcacli.config import TrainConfig
 from fcacli.data.dataset import Sample, collate, order
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, naming_memory
 from fcacli.events import Event, Message, Progress, Report, silent, track
 from fcacli.training import checkpoint
 from fcacli.training.checkpoint import State
+from fcacli.training.finite import require_finite, require_finite_validation, require_finite_weights
 from fcacli.training.interrupt import Interrupted, Signals, watch
-from fcacli.training.loader import StepBatches, batches, in_memory
+from fcacli.training.loader import StepBatches, Unloadable, batches, in_memory, naming_dead_workers
 from fcacli.training.log import RunLog, memory
 from fcacli.training.objective import diffusion_loss, draw, held_out_loss
 from fcacli.training.optim import learning_rate, make_optimizer, set_learning_rate
 from fcacli.training.pace import Pace
+from fcacli.training.room import Room
+from fcacli.training.waits import Waits
 from fcacli.workspace import atomic_folder, read_json, write_json
 
 PHASE = "train"
+LESS_MEMORY = (
+    "a new run with --checkpointing, a smaller --batch-size and a larger --accumulate, or a smaller --size "
+    "(fca train --fork latest keeps the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
+)
+LESS_VALIDATION = "fca train --fork latest, which keeps the weights, with --validate-clips 0, --guidance 1 or a smaller --size"
 
 Validate = Callable[[int, Path, Report], dict[str, float]]
 """(step, folder, report): write clips made by the adapter as it is now into the folder; returns figures to log. Where it
@@ -74,33 +82,36 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the run is saved.
-        FcaError: a loss or gradient that is not finite, naming step and clips; a file that cannot be read or written.
+        FcaError: a loss or gradient that is not finite, naming step and clips; a file that cannot be read or written; memory
+            that ran out. Where a clip cannot be loaded, the run is saved.
     """
     base, adapter = subject.base, subject.adapter
     accelerator = _accelerator(config, base.device)
     optimizer = make_optimizer(adapter.trainable(), config)
-    parameters = [parameter for _, parameter in adapter.trainable()]
     if config.checkpointing:
         base.transformer.enable_gradient_checkpointing()
     state = _restore(run, optimizer, report)
-    log = RunLog(run, state.step, state.log_bytes)
-    data = in_memory(subject.train)
-    chosen = StepBatches(len(data), config, state.step, order)
-    loaded = batches(data, chosen, accelerator.device, session.workers, collate)
-    null_text, null_mask = (part.to(accelerator.device) for part in subject.null)
-    per_step = config.batch_size * config.accumulate
-    pace = Pace(per_step, session.checkpoint_seconds, session.max_seconds)
+    log = RunLog(run, state.step, state.log_bytes, report)
+    loaded = _loaded(subject, config, state.step, session, accelerator, report)
+    pace = Pace(config.batch_size * config.accumulate, session.checkpoint_seconds, session.max_seconds)
+    room = Room(run, report)
 
-    with watch(report) as signals, log:
+    def save(state: State) -> tuple[State, Path]:
+        require_finite_weights(adapter, state.step, run)
+        state = replace(state, log_bytes=log.synced_bytes())
+        saved = checkpoint.save(run, state, subject.write_adapter, optimizer)
+        checkpoint.prune(run, session.keep)
+        room.saved(saved)
+        pace.saved()
+        return state, saved
+
+    with naming_dead_workers(), watch(report) as signals, log, closing(loaded):
         report(Progress(PHASE, state.step, config.steps))
         while True:
             stop = signals.received is not None or (pace.over() and state.step < config.steps)
             validating = not stop and _validation_due(state.step, config)
             if stop or validating or pace.checkpoint_due() or state.step == config.steps:
-                state = replace(state, log_bytes=log.synced_bytes())
-                saved = checkpoint.save(run, state, subject.write_adapter, optimizer)
-                checkpoint.prune(run, session.keep)
-                pace.saved()
+                state, saved = save(state)
             if validating:
                 stop_here = _stopping(report, signals, state.step, config)
                 log.computed(state.step, _validate(subject, config, run, state.step, accelerator, stop_here))
@@ -110,33 +121,66 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
 
             lr = learning_rate(state.step, config)
             set_learning_rate(optimizer, lr)
-            losses, ids = [], []
-            for micro in range(config.accumulate):
-                batch = next(loaded)
-                slots = range(micro * config.batch_size, (micro + 1) * config.batch_size)
-                shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
-                drawn = draw(config.seed, state.step, slots, per_step, shape, timesteps, config.caption_dropout)
-                with attention_kernels(config, accelerator.device):
-                    with accelerator.autocast():
-                        loss = diffusion_loss(base, adapter, batch, (null_text, null_mask), drawn)  # (B,)
-                    accelerator.backward(loss.mean() / config.accumulate)
-                losses.append(loss.detach())
-                ids += batch["ids"]
-            norm = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
-            per_clip = torch.cat(losses).tolist()
-            _require_finite(per_clip, norm, ids, state.step + 1, run)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            try:
+                with naming_memory(f"training step {state.step + 1}", LESS_MEMORY):
+                    loss, norm = _gradients(subject, config, accelerator, loaded, state.step, run)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+            except Unloadable as error:  # before the optimizer's step: weights and log are those of state.step
+                _, saved = save(state)
+                raise FcaError(f"{error.message}; stopped at step {state.step}, saved in {saved}", error.hint) from error
 
-            mean = math.fsum(per_clip) / per_step
-            state = replace(state, step=state.step + 1, train_loss=mean)
-            log.computed(state.step, {"loss": mean, "lr": lr, "grad_norm": norm})
-            log.measured(state.step, pace.stepped(mean) | memory(accelerator.device))
-            report(Progress(PHASE, state.step, config.steps, pace.shown()))
+            state = replace(state, step=state.step + 1, train_loss=loss)
+            log.computed(state.step, {"loss": loss, "lr": lr, "grad_norm": norm})
+            measured = pace.stepped(loss) | memory(accelerator.device) | {"disk_gb": room.left()}
+            measured["waited"] = round(loaded.stepped(measured["seconds"]), 4)
+            log.measured(state.step, measured)
+            report(Progress(PHASE, state.step, config.steps, pace.shown(measured)))
 
     if stop and signals.received is not None:
         raise _interrupted(signals, state.step, config, f"saved in {saved}")
     return state
+
+
+def _loaded(
+    subject: Subject, config: TrainConfig, step: int, session: Session, accelerator: Accelerator, report: Report
+) -> Waits:
+    """Micro-batches from optimizer step `step` on."""
+    data = in_memory(subject.train)
+    chosen = StepBatches(len(data), config, step, order)
+    names = getattr(subject.train, "ids", range(len(data)))
+    clips = ([str(names[index]) for index in indices] for indices in chosen)
+    return Waits(batches(data, chosen, accelerator.device, session.workers, collate), clips, session.workers, report)
+
+
+def _gradients(
+    subject: Subject, config: TrainConfig, accelerator: Accelerator, loaded: Waits, step: int, run: Path
+) -> tuple[float, float]:
+    """Forward and backward passes of the optimizer step after `step`; returns mean loss and norm of the clipped gradient.
+
+    Raises:
+        Unloadable: a clip cannot be read.
+        FcaError: a loss or the gradient is not finite; the optimizer has not used it.
+    """
+    base, adapter = subject.base, subject.adapter
+    null_text, null_mask = (part.to(accelerator.device) for part in subject.null)
+    per_step = config.batch_size * config.accumulate
+    losses, ids = [], []
+    for micro in range(config.accumulate):
+        batch = next(loaded)
+        slots = range(micro * config.batch_size, (micro + 1) * config.batch_size)
+        shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
+        drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout)
+        with attention_kernels(config, accelerator.device):
+            with accelerator.autocast():
+                loss = diffusion_loss(base, adapter, batch, (null_text, null_mask), drawn)  # (B,)
+            accelerator.backward(loss.mean() / config.accumulate)
+        losses.append(loss.detach())
+        ids += batch["ids"]
+    norm = float(accelerator.clip_grad_norm_([parameter for _, parameter in adapter.trainable()], config.clip_norm))
+    per_clip = torch.cat(losses).tolist()
+    require_finite(per_clip, norm, ids, step + 1, run)
+    return math.fsum(per_clip) / per_step, norm
 
 
 def _accelerator(config: TrainConfig, device: torch.device) -> Accelerator:
@@ -190,11 +234,13 @@ def _validate(
             count, size = len(subject.held_out), config.batch_size  # type: ignore[arg-type]
             chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
             loaded = batches(subject.held_out, chosen, accelerator.device, 0, collate)
-            with accelerator.autocast():
+            with naming_memory(f"the held-out loss of step {step}", LESS_MEMORY), accelerator.autocast():
                 tracked = track(loaded, report, "held-out loss", total=len(chosen))
                 values = held_out_loss(subject.base, subject.adapter, tracked)
+            require_finite_validation(values, step, run)
         if subject.validate is not None:
-            values |= subject.validate(step, temporary, report)
+            with naming_memory(f"the validation of step {step}", LESS_VALIDATION):
+                values |= subject.validate(step, temporary, report)
         write_json(temporary / checkpoint.VALIDATION, values)
     return values
 
@@ -214,14 +260,3 @@ def _interrupted(signals: Signals, step: int, config: TrainConfig, what: str) ->
     return Interrupted(
         signals.received or 0, f"stopped by {signals.name} at step {step} of {config.steps}, {what}", "fca train"
     )
-
-
-def _require_finite(losses: Sequence[float], norm: float, ids: Sequence[str], step: int, run: Path) -> None:
-    """Raise before the optimizer takes a step that would spoil the weights."""
-    if math.isfinite(norm) and all(map(math.isfinite, losses)):
-        return
-    bad = [clip for clip, loss in zip(ids, losses, strict=True) if not math.isfinite(loss)]
-    what = f"the loss is not finite for {', '.join(bad)}" if bad else f"the gradient is not finite, clips {', '.join(ids)}"
-    last = next(reversed(checkpoint.all_checkpoints(run)), None)
-    where = f"last good checkpoint: {last}" if last else "there is no checkpoint yet"
-    raise FcaError(f"step {step}: {what}; {where}", "a lower --lr or --precision fp32, in a new run: fca train --new")

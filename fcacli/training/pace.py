@@ -3,9 +3,12 @@
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 
 WINDOW = 20
 """Steps over which speed and shown loss are averaged."""
+SHOWN = {"memory": "host_gb", "GPU": "device_gb", "disk left": "disk_gb"}
+"""What the progress bar calls what a line of speed.jsonl holds."""
 
 
 class Pace:
@@ -29,11 +32,12 @@ class Pace:
         self._recent.append((seconds, loss))
         return {"seconds": round(seconds, 4), "clips_per_s": round(self._clips_per_step / seconds, 3)}
 
-    def shown(self) -> dict[str, str]:
-        """Recent loss and speed, for the progress bar, which shows the time left itself."""
+    def shown(self, measured: Mapping[str, float]) -> dict[str, str]:
+        """For the progress bar, which shows the time left itself: recent loss and speed; memory and disk as measured."""
         seconds = sum(seconds for seconds, _ in self._recent) / len(self._recent)
         loss = sum(loss for _, loss in self._recent) / len(self._recent)
-        return {"loss": f"{loss:.4f}", "clips/s": f"{self._clips_per_step / seconds:.1f}"}
+        gigabytes = {name: f"{measured[key]:.1f} GB" for name, key in SHOWN.items() if key in measured}
+        return {"loss": f"{loss:.4f}", "clips/s": f"{self._clips_per_step / seconds:.1f}", **gigabytes}
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is old enough for the next."""

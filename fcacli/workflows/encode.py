@@ -16,7 +16,7 @@ from fcacli.config import ClipConfig
 from fcacli.data.cache import EncodedStore, caption_key, encode_key
 from fcacli.data.dataset import CAPTION_TENSORS, EncodedClips, sample_frames, usable_clips
 from fcacli.data.manifest import Clip, Split, read_split
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, naming_memory
 from fcacli.events import Message, Report, silent, track
 from fcacli.workflows.lock import locked
 from fcacli.workspace import remove_leftovers
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 HELD_OUT = 32
 """Clips of the val split that are used in training, for the held-out loss and the validation clips."""
+
+SMALLER = "a smaller --size or --frames, or --gpus 0, where main memory is larger; clips are encoded one at a time"
 
 Chosen = dict[Split, list[Clip]]
 
@@ -122,7 +124,8 @@ def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipCon
                 report(Message(f"{error.message}; left out", "warning"))
                 lost.add(clip.content)
                 continue
-            store.put(key, compute(frames))
+            with naming_memory(phase, SMALLER):
+                store.put(key, compute(frames))
         base.unload(part)
 
     given = clip_config.init_frames
@@ -144,7 +147,8 @@ def _encode_captions(base: "CogVideoX", store: EncodedStore, encoder: str, capti
     wanted = {caption_key(text, encoder): text for text in ["", *captions]}
     missing = {key: text for key, text in wanted.items() if not store.has(key, *CAPTION_TENSORS)}
     for key, text in _track(missing.items(), len(wanted), "encode captions", report):
-        features, mask = base.encode_text([text, ""])
+        with naming_memory("encode captions", "--gpus 0, where main memory is larger"):
+            features, mask = base.encode_text([text, ""])
         which = 0 if text else 1
         store.put(key, {"text": features[which], "mask": mask[which]})
     base.unload("text_encoder", "tokenizer")

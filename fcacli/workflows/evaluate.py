@@ -23,7 +23,7 @@ from fcacli import __version__
 from fcacli.config import ClipConfig, to_dict
 from fcacli.data.dataset import sample_frames, usable_clips
 from fcacli.data.manifest import Clip, Split
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, naming_memory
 from fcacli.evaluation.report import Line, conditions, copy_last_frame, results, score_clip, summarise, table
 from fcacli.events import Message, Report, silent, track
 from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side
@@ -158,7 +158,7 @@ def _truths(dataset: Path, split: Split, clips: Sequence[Clip], config: ClipConf
             report(Message(f"{error.message}; left out", "warning"))
             failure = error
     if not truths:
-        raise failure
+        raise FcaError(failure.message, failure.hint or "run fca prepare again")
     return truths
 
 
@@ -217,9 +217,11 @@ def _generate(
     from fcacli.prediction.sampler import sample
 
     base, clip = trained.base, trained.config.clip
-    latents = sample(base, adapter, *given, base.latent_shape(clip), trained.config.sample)
+    with naming_memory(f"clip {job.clip}", "end other programs, or --device cpu; fca eval goes on with this clip"):
+        latents = sample(base, adapter, *given, base.latent_shape(clip), trained.config.sample)
+        video = decode_latents(base, latents, clip, init_frames)
     with atomic_folder(job.folder) as temporary:
-        write_pngs(temporary, decode_latents(base, latents, clip, init_frames))
+        write_pngs(temporary, video)
         write_json(temporary / GENERATED, job.decided_by)
 
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from fcacli.config import AdapterConfig, FCAConfig, TrainConfig
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, OutOfMemory, naming_memory
 from fcacli.events import Message, Report
 from fcacli.model.attach import load_adapter, set_aside
 from fcacli.model.conditioning import Given
@@ -79,6 +79,7 @@ class Gate:
     config: TrainConfig
     run: Path
 
+    @naming_memory("the parity gate of step 0", "a smaller --size, --frames or --adapter-width")
     def at_start(self, report: Report) -> None:
         """Claim 1, of a fresh adapter.
 
@@ -106,7 +107,8 @@ class Gate:
         claims = [*self._of_the_checkpoint(step, given, null, latents, report), *self._of_the_effect(given, null)]
         self._require(step, claims)
         write_json(folder / PARITY, {"step": step, "device": str(self.base.device), "claims": [asdict(c) for c in claims]})
-        report(Message(f"parity gate, step {step}: " + "; ".join(f"{c.claim}: {c.value:.3g}" for c in claims)))
+        effects = "; ".join(f"{claim.claim} {claim.value:.2g}" for claim in claims if claim.needs.startswith("more"))
+        report(Message(f"parity gate, step {step}: the checkpoint gives the same clip; {effects}"))
 
     # ---------------------------------------------------------------- the claims
 
@@ -115,6 +117,8 @@ class Gate:
         with set_aside(self.base.transformer):
             try:
                 loaded = self._load(checkpoint_folder(self.run, step))
+            except OutOfMemory:
+                raise
             except FcaError as error:
                 raise FcaError(f"parity gate, step {step}: the checkpoint cannot be loaded: {error.message}", REPORT) from error
             state = loaded.state()

@@ -82,6 +82,7 @@ def predict(
         guidance=defaults.guidance if guidance is None else guidance,
         seed=seed,
     )
+    replace(sampling, seed=seed + num - 1)  # the last one's is in range too
     init_frames = load_init_frames(frames, clip.init_frames, clip.frames, report)
     init_frames = resize(init_frames, clip.width, clip.height, clip.fit)
     request = Request(frames, init_frames, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)

@@ -68,7 +68,7 @@ def prepare(
     wanted = tuple(split for split in SPLITS if splits is None or split in splits)
     if splits is not None and (unknown := set(splits) - set(SPLITS)):
         raise Misuse(f"there is no split {', '.join(sorted(unknown))}; expected {', '.join(SPLITS)}")
-    dataset = workspace.new_dataset(name or (slug(raw.resolve().name) if reader == "folder" else reader))
+    dataset = workspace.new_dataset((slug(raw.resolve().name) if reader == "folder" else reader) if name is None else name)
     records = list(read(reader, raw, lambda text: report(Message(text))))
     _check_same_source(dataset, reader, raw)
     jobs = _jobs(records, raw, dataset, wanted, limit, min_frames)

@@ -101,8 +101,7 @@ def train(
         adapter = _adapter(base, config, folder, source, report)
         if saved is not None:
             which_run.require_same_data(folder, encoded)
-            if saved.base != config.base:
-                which_run.write_base(folder, config.base)
+            which_run.write_base(folder, config.base)
         else:
             held.enter_context(locked(folder))
             if source is not None:

@@ -76,7 +76,11 @@ def find_trained(workspace: Workspace, run: str | None, checkpoint: str | None, 
     folder = workspace.run(run)
     config = read_config(folder)
     found = _find_checkpoint(folder, checkpoint, report)
-    base = load_base(resolve_base(config.base), choose_device(device))
+    try:
+        spec = resolve_base(config.base)
+    except Misuse as error:  # no option is wrong: a folder is gone
+        raise FcaError(f"the base of run {folder.name} is not there: {error.message}", "put the folder back") from None
+    base = load_base(spec, choose_device(device))
     if base.fingerprint != config.base_fingerprint:
         raise FcaError(
             f"run {folder.name} was trained on another version of {config.base} "
@@ -115,6 +119,8 @@ def choose_device(name: str | None) -> "torch.device":
         device = torch.device(name)
     except RuntimeError:
         raise Misuse(f"--device {name}: no kind of device that torch knows", "--device cpu") from None
+    if device.type not in ("cpu", "cuda"):
+        raise Misuse(f"--device {name}: fca computes on cpu and cuda devices", "--device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise Misuse(f"--device {name}: {torch.cuda.device_count()} CUDA devices here", "--device cpu")
     return device

@@ -7,7 +7,7 @@ A fork starts with a checkpoint of step 0 that holds its source's weights, so th
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +80,12 @@ def _ways_on(run: Path, options: TrainOptions, gpus: int | None, not_forked: lis
 
 
 def same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
-    """Whether just this was trained already."""
+    """Whether just this was trained already, on the same base, wherever that lies; where it lies now is noted."""
     from fcacli.training.checkpoint import is_finished, read_config
 
-    if not is_finished(run) or differences(read_config(run), config):
+    if not is_finished(run) or differences(replace(read_config(run), base=config.base), config):
         return False
+    write_base(run, config.base)
     report(Message(f"run {run.name} is finished with just these options ({config.steps} steps); --new trains another"))
     return True
 
@@ -150,8 +151,9 @@ def write_config(run: Path, config: TrainConfig, encoded: "Encoded", source: Sou
 def write_base(run: Path, base: str) -> None:
     """Note where the base of a run lies now."""
     about = read_json(run / "config.json")
-    about["config"]["base"] = base
-    write_json(run / "config.json", about)
+    if about["config"]["base"] != base:
+        about["config"]["base"] = base
+        write_json(run / "config.json", about)
 
 
 def require_same_data(run: Path, encoded: "Encoded") -> None:

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflows"))
@@ -100,8 +99,3 @@ def write_raw_folder(root: Path) -> None:
         write_video(root / name, moving_square(seed=int(id)))
         rows.append(json.dumps({"file_name": name, "text": text}))
     (root / "metadata.jsonl").write_text("\n".join(rows) + "\n")
-
-
-def noise_video(seed: int = 0, frames: int = 18) -> np.ndarray:
-    """uint8 (T, 48, 64, 3) that no codec makes small."""
-    return np.random.default_rng(seed).integers(0, 256, (frames, 48, 64, 3), dtype=np.uint8)

@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 from child import Child, Watched
-from conftest import GOOD, Stage, noise_video, write_labels
+from conftest import GOOD, Stage, write_labels
 from spoil import DIGITS, HOSTILE, LONG, NESTED, bmp, gif, png, ppm, sized, spoil_bytes, spoil_json
 
 SEED = 20_260_807
@@ -323,7 +323,10 @@ def test_the_longest_caption_is_kept_whole(stage, child):
     assert LONG.strip() in prepared(folder)
 
 
-def test_the_watch_sees_what_it_watches_for(stage, child, tmp_path):
-    """Noise, memory and hangs are measured: a video that no one bounds would be seen."""
-    assert child.run(tmp_path, ["no-such-command"]).code == 2
-    assert noise_video().nbytes > 0
+def test_the_watch_sees_memory(stage, child):
+    """The measure of MEMORY is not idle: a picture of 64 million pixels is seen."""
+    folder = stage.fresh("run")
+    (folder / "frames" / "1.png").write_bytes(png(8000, 8000, 8000))
+    outcome = child.run(folder, ["predict", "frames", "pushing cup", "--steps", "1"])
+    check(outcome, "8000x8000")
+    assert outcome.memory > 300 << 20

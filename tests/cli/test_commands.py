@@ -194,8 +194,7 @@ def with_data(folder: Path, walked_folder: Path) -> None:
         (one_picture, ["predict", "one.png", TEXT, "--checkpoint", "step-7"], 1, ["step-7", "step-000002"]),
         (one_picture, ["predict", "one.png", TEXT, "--device", "tpu9"], 2, ["tpu9"]),
         (a_broken_picture, ["predict", "bad.png", TEXT], 1, ["bad.png"]),
-        (None, ["eval", "--pred", "a", "--real", "b"], 2, ["--pred a"]),
-        (None, ["toy", "out", "--clips", "1"], 1, ["1"]),
+        (None, ["eval", "--pred", "a", "--real", "b"], 1, ["--pred a"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else None,
 )

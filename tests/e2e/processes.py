@@ -117,6 +117,13 @@ class Process:
             time.sleep(0.01)
         return value
 
+    def wait_for_children(self, seconds: float = 30) -> None:
+        """Until all that it started are gone, as they are to be soon after its own end."""
+        end = time.monotonic() + seconds
+        while found := self.children():
+            assert time.monotonic() < end, f"{found} outlive their parent"
+            time.sleep(0.05)
+
     def children(self) -> list[int]:
         """Processes of its session other than itself, workers of workers included."""
         found = []

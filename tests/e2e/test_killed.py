@@ -58,10 +58,7 @@ def test_prepare_on_processes_killed_at_any_time(server, tmp_path, prepared, raw
         assert process.wait() in (0, KILLED)
         workers.append(process)
     for process in workers:
-        end = time.monotonic() + 30
-        while process.children() and time.monotonic() < end:
-            time.sleep(0.05)
-        assert not process.children()
+        process.wait_for_children()
     server.run(tmp_path, "prepare", "ssv2", raw, "--workers", 1)
     dataset = tmp_path / "data" / "ssv2"
     assert tree(dataset, *TIMES) == tree(prepared / "data" / "ssv2", *TIMES, "cache") and not leftovers(dataset)

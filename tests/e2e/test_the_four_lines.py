@@ -1,9 +1,13 @@
-"""The four lines of the README as real processes, in an empty folder, on the bundled base on the CPU."""
+"""The four lines of the README as real processes, in an empty folder, on the bundled base on the CPU.
+
+Once as `python -m fcacli`, four new interpreters; once forked, as in the other tests here.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from fixtures_path import fixture
@@ -20,7 +24,7 @@ def fca(folder: Path, *arguments: object) -> str:
     return done.stdout
 
 
-def walk(folder: Path, text: str) -> tuple[dict, dict]:
+def walk(fca: Callable[..., object], folder: Path, text: str) -> tuple[dict, dict]:
     """prepare, train, predict and eval, each finding what the one before left; what predict and eval noted."""
     fca(folder, "prepare", "ssv2", "./raw")
     fca(folder, "train", "--gpus", "0", *SHORT)
@@ -34,15 +38,15 @@ def walk(folder: Path, text: str) -> tuple[dict, dict]:
 
 def test_raw_videos_become_a_scored_prediction(tmp_path):
     fca(tmp_path, "toy", "raw", "--clips", 8, "--seed", 1)
-    prediction, results = walk(tmp_path, "pushing red cup left")
+    prediction, results = walk(fca, tmp_path, "pushing red cup left")
     assert prediction["made_by"]["text"] == "pushing red cup left"
     frames = next((tmp_path / "predictions").glob("*/frames"))
     assert len(list(frames.glob("*.png"))) == 16
     assert [row["name"] for row in results["rows"]] == ["fca, step 2", "base, text only", "copy last frame"]
 
 
-def test_real_something_something_goes_through_all_four(tmp_path):
+def test_real_something_something_goes_through_all_four(server, tmp_path):
     (tmp_path / "raw").symlink_to(fixture("ssv2").resolve())
-    prediction, results = walk(tmp_path, "pushing cup left")
+    prediction, results = walk(server.run, tmp_path, "pushing cup left")
     assert prediction["made_by"]["text"] == "pushing cup left"
     assert results["names"] == ["166766"]

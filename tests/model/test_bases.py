@@ -33,17 +33,53 @@ def test_auto_without_cuda_is_the_miniature_and_says_why(monkeypatch: pytest.Mon
     assert spec.name == "mini" and "no CUDA device" in spec.reason
 
 
-@pytest.mark.parametrize(("gib", "reachable", "name"), [(80, True, "CogVideoX-2b"), (8, True, "mini"), (80, False, "mini")])
-def test_auto_with_cuda(monkeypatch: pytest.MonkeyPatch, gib: int, reachable: bool, name: str) -> None:
+def put_in_cache(cache: Path, hub_id: str, files: list[str]) -> None:
+    """A model as the hub's cache holds it, with empty files."""
+    model = cache / f"models--{hub_id.replace('/', '--')}"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("0" * 40)
+    for file in files:
+        (model / "snapshots" / ("0" * 40) / file).parent.mkdir(parents=True, exist_ok=True)
+        (model / "snapshots" / ("0" * 40) / file).touch()
+
+
+PIPELINE = [f"{part}/{file}" for part in ("transformer", "vae", "text_encoder") for file in ("config.json", "a.safetensors")]
+
+
+@pytest.mark.parametrize(
+    ("gib", "pipeline", "encoder", "name"),
+    [
+        (80, PIPELINE, ["model.safetensors"], "CogVideoX-2b"),
+        (8, PIPELINE, ["model.safetensors"], "mini"),
+        (80, PIPELINE[:-1], ["model.safetensors"], "mini"),
+        (80, PIPELINE, ["config.json"], "mini"),
+        (80, [], [], "mini"),
+    ],
+    ids=["all there", "small card", "no text encoder", "no image encoder", "nothing there"],
+)
+def test_auto_with_cuda_takes_what_is_on_the_machine_and_asks_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gib: int, pipeline: list[str], encoder: list[str], name: str
+) -> None:
+    import socket
+
     class Device:
         total_memory = gib * 2**30
 
+    def refused(*args: object) -> None:
+        raise AssertionError("the network was asked")
+
+    for hub_id, files in (("zai-org/CogVideoX-2b", pipeline), ("openai/clip-vit-large-patch14", encoder)):
+        if files:
+            put_in_cache(tmp_path, hub_id, files)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Device)
-    monkeypatch.setattr("fcacli.model.bases.hub_holds", lambda hub_id: reachable)
     spec = resolve_base("auto")
     assert spec.name.endswith(name) and spec.reason
+    assert name != "mini" or gib < 20 or "--base cogvideox-2b fetches it" in spec.reason
 
 
 @pytest.mark.parametrize("name", ["cogvideox-2b", "THUDM/CogVideoX-2b", "zai-org/CogVideoX-2b"])

@@ -53,6 +53,26 @@ def test_matrices_are_float32_on_a_bfloat16_base(make_base: MakeBase) -> None:
     assert adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)).dtype == torch.bfloat16
 
 
+MERGED = 1e-5
+"""Relative RMS difference that merging may make in float32: the products are rounded in another order."""
+
+
+@pytest.mark.parametrize("kind", ["absolute", "rotary", "temporal_patch"])
+def test_merged_into_the_base_it_predicts_the_same(make_base: MakeBase, kind: str) -> None:
+    base = make_base(kind)
+    x_t, t, given = inputs(base)
+    adapter = attach(base, LoRAConfig(rank=4), CLIP)
+    fresh = adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given))
+    wake(adapter)
+    apart = adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given))
+    base.transformer.fuse_lora()
+    detach(base.transformer)
+    assert not attached(base.transformer)
+    merged = adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given))
+    assert ((apart - fresh).norm() / fresh.norm()).item() > 100 * MERGED  # there is something to merge
+    assert ((merged - apart).norm() / apart.norm()).item() < MERGED
+
+
 def test_in_place_replaces_the_one_given_frame(make_base: MakeBase) -> None:
     base = make_base()
     clip = ClipConfig(frames=17, init_frames=1, width=32, height=32, fps=8)

@@ -153,10 +153,36 @@ def test_resume_with_workers_recomputed_activations_and_bf16_is_exact(base, sett
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_clip_that_vanishes_while_training_is_named(base, settings, tmp_path, from_disk, workers):
+def test_clip_that_vanishes_while_training_is_named_and_the_run_saved_and_exact(base, settings, tmp_path, from_disk, workers):
+    """In the second half of an accumulated step: the gradients of its first half are forgotten."""
+    config = replace(settings, batch_size=1, accumulate=2)
+    vanished = loop.order(0, 0, 5)[3]  # read as the last of step 2
     with pytest.raises(FcaError) as stopped:
-        run_fit(base, settings, tmp_path / "run", data=FromDisk(vanished=2), workers=workers)
-    assert (stopped.value.message, stopped.value.hint) == ("clip 2 has vanished", "look for it")
+        run_fit(base, config, tmp_path / "run", data=FromDisk(vanished), workers=workers)
+    assert f"clip {vanished} has vanished; stopped at step 1, saved in" in stopped.value.message
+    assert (stopped.value.hint, stopped.value.code) == ("look for it", 1)
+    assert checkpoint.step_of(checkpoint.latest(tmp_path / "run")) == 1
+    run_fit(base, config, tmp_path / "run", data=FromDisk())
+    run_fit(base, config, tmp_path / "straight", data=FromDisk())
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+class Deadly(FromDisk):
+    """The process that loads the fourth clip dies, as of the kernel's out-of-memory killer."""
+
+    def __getitem__(self, index):
+        import os
+        import signal
+
+        if index == loop.order(0, 0, 5)[3]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def test_a_loader_process_that_dies_is_said(base, settings, tmp_path, from_disk):
+    with pytest.raises(FcaError, match="a process that loads clips has died") as stopped:
+        run_fit(base, settings, tmp_path / "run", data=Deadly(), workers=1)
+    assert "--workers 0" in stopped.value.hint and "saved in" in stopped.value.message
 
 
 def test_workers_survive_the_signal_that_stops_the_run(base, settings, tmp_path, from_disk):
@@ -231,6 +257,89 @@ def test_non_finite_stops_with_step_clips_and_last_checkpoint(base, settings, tm
     assert "step-000001" in stopped.value.message
     after = weights(tmp_path / "run")
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_weights_that_the_optimizer_spoils_are_not_saved(base, settings, tmp_path, monkeypatch):
+    inner = loop.make_optimizer
+
+    def spoiling(trainable, config):
+        optimizer, calls = inner(trainable, config), []
+        step = optimizer.step
+
+        def then_spoil():
+            step()
+            calls.append(None)
+            if len(calls) == 3:
+                with torch.no_grad():
+                    trainable[0][1].view(-1)[0] = float("inf")
+
+        optimizer.step = then_spoil
+        return optimizer
+
+    monkeypatch.setattr(loop, "make_optimizer", spoiling)
+    with pytest.raises(FcaError, match=r"step 3: weights are not finite: layers\.0") as stopped:
+        run_fit(base, settings, tmp_path / "run", checkpoint_seconds=0)
+    assert "last good checkpoint: " in stopped.value.message and "step-000002" in stopped.value.message
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+def test_held_out_loss_that_is_not_finite_stops_the_run(base, settings, tmp_path, monkeypatch):
+    inner = loop.held_out_loss
+    monkeypatch.setattr(loop, "held_out_loss", lambda *given: inner(*given) | {"held_out/0.9": float("nan")})
+    with pytest.raises(FcaError, match=r"step 6: not finite: held_out/0\.9; last good checkpoint: "):
+        run_fit(base, settings, tmp_path / "run")
+    assert not list((tmp_path / "run" / "validation").iterdir())
+
+
+def test_speed_log_has_each_step_once_after_a_crash_in_the_middle_of_a_line(base, settings, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(base, settings, tmp_path / "run", StopAt(4), checkpoint_seconds=0)
+    with (tmp_path / "run" / "speed.jsonl").open("ab") as file:
+        file.write(b'{"step": 5, "sec')
+    run_fit(base, settings, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "speed.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert {"seconds", "clips_per_s", "host_gb", "disk_gb", "waited"} <= lines[0].keys()
+
+
+def test_progress_line_shows_loss_speed_memory_and_disk(base, settings, tmp_path):
+    events = []
+    run_fit(base, settings, tmp_path / "run", events.append)
+    shown = [event.info for event in events if isinstance(event, Progress) and event.phase == "train"][-1]
+    assert list(shown) == ["loss", "clips/s", "memory", "disk left"]
+    assert float(shown["memory"].removesuffix(" GB")) > 0.1 and shown["disk left"].endswith(" GB")
+
+
+@pytest.mark.parametrize("where", ["full", "unwritable"])
+def test_tensorboard_that_cannot_be_written_costs_the_curves_only(base, settings, tmp_path, where, monkeypatch):
+    from fcacli.training import board
+
+    run = tmp_path / "run"
+    if where == "full":
+        monkeypatch.setattr(board, "_open", lambda folder: Path("/dev/full").open("wb"))  # noqa: SIM115
+    else:
+        run.mkdir()
+        (run / "tensorboard").write_text("in the way")
+    events = []
+    state = run_fit(base, replace(settings, validate_every=2), run, events.append)
+    assert state.step == settings.steps
+    said = [event.text for event in events if isinstance(event, Message) and event.level == "warning"]
+    assert len(said) == 1 and said[0].startswith("TensorBoard is off: cannot write ")
+    assert len((run / "log.jsonl").read_text().splitlines()) == 9
+
+
+def test_full_disk_for_a_log_is_one_error(base, settings, tmp_path, monkeypatch):
+    from fcacli.training import log
+
+    inner = log._open_at
+
+    def open_at(path, length):
+        return Path("/dev/full").open("wb") if path.name == "speed.jsonl" else inner(path, length)
+
+    monkeypatch.setattr(log, "_open_at", open_at)
+    with pytest.raises(FcaError, match=r"cannot write /dev/full: No space left on device") as stopped:
+        run_fit(base, settings, tmp_path / "run")
+    assert "fca train goes on from the last checkpoint" in stopped.value.hint
 
 
 def test_held_out_loss_does_not_depend_on_what_was_drawn_before(base, settings, tmp_path):

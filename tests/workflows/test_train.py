@@ -17,6 +17,7 @@ from fcacli.events import Progress
 from fcacli.training import checkpoint
 from fcacli.workflows.lock import locked
 from fcacli.workflows.train import train
+from fcacli.workflows.trained import find_trained
 from fcacli.workspace import Workspace
 
 PATIENCE = 300
@@ -85,11 +86,25 @@ def test_train_without_options_continues_with_those_of_the_run(workspace, asked)
     assert checkpoint.read_config(result.run).lr == 3e-3
 
 
-def test_continuing_a_moved_run(workspace, asked, tmp_path_factory):
-    crash(workspace, asked, 3)
+@pytest.mark.parametrize("moved", ["workspace", "run folder alone"])
+def test_continuing_a_moved_run(workspace, asked, tmp_path_factory, moved):
+    """Bitwise what it would have become where it was; alone, to where the same data lie under another path, not encoded yet."""
+    options = replace(asked, validate_every=0)
+    straight = train(workspace, options, gpus=0, run="straight")
+    crash(workspace, options, 3, run="moved", checkpoint_minutes=0)
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "there"
-    shutil.copytree(workspace.root, elsewhere)
-    assert train(Workspace(elsewhere), gpus=0).finished
+    if moved == "workspace":
+        shutil.copytree(workspace.root, elsewhere)
+        shutil.rmtree(elsewhere / "runs" / "straight")
+    else:
+        shutil.copytree(workspace.data, elsewhere / "data", ignore=shutil.ignore_patterns("cache"))
+        (elsewhere / "runs").mkdir()
+        shutil.move(workspace.runs / "moved", elsewhere / "runs" / "moved")
+    listener = Listener()
+    result = train(Workspace(elsewhere), gpus=0, report=listener)
+    assert result.finished and "continuing moved from step 2" in listener.text
+    assert equal(weights(result.run), weights(straight.run))
+    assert (result.run / "log.jsonl").read_bytes() == (straight.run / "log.jsonl").read_bytes()
 
 
 def test_run_continues_on_its_base_wherever_that_lies(workspace, asked, tmp_path_factory):
@@ -104,6 +119,13 @@ def test_run_continues_on_its_base_wherever_that_lies(workspace, asked, tmp_path
     result = train(workspace, replace(asked, base=str(moved)), gpus=0)
     assert result.finished and len(workspace.all_runs()) == 1
     assert checkpoint.read_config(result.run).base == str(moved)  # fca predict finds it there
+    again = moved.rename(moved.with_name("once more"))
+    with pytest.raises(FcaError, match="there"):
+        find_trained(workspace, None, None, "cpu", Listener())
+    assert (
+        train(workspace, replace(asked, base=str(again)), gpus=0).run == result.run
+    )  # nothing to train: where it lies is noted
+    assert find_trained(workspace, None, None, "cpu", Listener()).base.spec.source == str(again)
 
 
 def test_damaged_newest_checkpoint_falls_back_aloud_and_exactly(workspace, asked):

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from fcacli.config import ClipConfig
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError, Misuse, naming_memory
 from fcacli.model.bases import parts
 from fcacli.model.bases.frames import latent_frames, safe_frames
 from fcacli.model.bases.hub import PIPELINE_FILES, fingerprint, local_folder
@@ -63,7 +63,8 @@ class CogVideoX:
 
     def _part(self, name: str) -> Any:
         if name not in self._parts:
-            self._parts[name] = parts.LOADERS[name](self, name)
+            with naming_memory(f"loading the {name.replace('_', ' ')}", "a smaller --base, or end other programs"):
+                self._parts[name] = parts.LOADERS[name](self, name)
         return self._parts[name]
 
     transformer = property(lambda self: self._part("transformer"), doc="CogVideoXTransformer3DModel, frozen.")

@@ -12,6 +12,7 @@ from fcacli.errors import FcaError
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINE_FILES = ("model_index.json", *(f"{part}/*" for part in PARTS))
+PIPELINE_WEIGHTS = ("transformer/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors")
 ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _WHOLE = 64 * 2**20
 _SAMPLE = 4 * 2**20
@@ -52,22 +53,15 @@ def fetch_file(hub_id: str, file: str) -> Path:
     return path
 
 
-def hub_holds(hub_id: str) -> bool:
-    """Whether a hub model is in the local cache (weights included) or can be reached now."""
+def in_cache(hub_id: str, weights: tuple[str, ...]) -> bool:
+    """Whether the hub's local cache holds a model with its weights, a pattern each; the network is not asked."""
     import huggingface_hub
 
     try:
-        snapshot = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(PIPELINE_FILES), local_files_only=True))
-        if all(any((snapshot / part).glob("*.safetensors")) for part in ("transformer", "vae", "text_encoder")):
-            return True
-    except Exception:
-        pass
-    try:
-        url = huggingface_hub.hf_hub_url(hub_id, "model_index.json")
-        huggingface_hub.get_hf_file_metadata(url, timeout=5)
+        folder = Path(huggingface_hub.snapshot_download(hub_id, local_files_only=True))
     except Exception:
         return False
-    return True
+    return all(any(folder.glob(pattern)) for pattern in weights)
 
 
 def _unreachable(hub_id: str, error: Exception) -> FcaError:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, memory_of
 from fcacli.model.bases.hub import ENCODER_FILES, local_folder
 from fcacli.workspace import read_json
 
@@ -37,6 +37,8 @@ def _load(name: str, folder: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except Exception as error:
+        if memory_of(error):
+            raise
         cause = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise FcaError(f"cannot load the {name.replace('_', ' ')} from {folder}: {cause}", "fetch the folder again") from error
     finally:
