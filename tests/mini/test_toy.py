@@ -17,7 +17,7 @@ from fcacli.mini.world import sample_clip
 def toy(tmp_path_factory):
     out = tmp_path_factory.mktemp("toy") / "raw"
     seen = []
-    counts = write_toy_dataset(out, 10, seed=4, val_fraction=0.2, progress=lambda done, total: seen.append((done, total)))
+    counts = write_toy_dataset(out, 10, seed=4, held_out=2, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i + 1, 10) for i in range(10)]
     return out, counts
 
@@ -66,7 +66,7 @@ def test_truth_holds_the_exact_paths_of_every_clip(toy):
 
 def test_finished_output_is_never_overwritten(toy):
     with pytest.raises(FcaError, match="already holds a finished"):
-        write_toy_dataset(toy[0], 10, seed=4, val_fraction=0.2)
+        write_toy_dataset(toy[0], 10, seed=4, held_out=2)
 
 
 def test_interrupted_run_continues_to_the_same_files(tmp_path):

@@ -42,7 +42,7 @@ def test_latents_are_four_times_smaller_in_space_and_time(pipe):
     with torch.no_grad():
         for frames, latents in ((1, 1), (2, 1), (16, 4), (17, 5)):
             video = torch.zeros(1, 3, frames, SIZE, SIZE)
-            assert pipe.vae.encode(video).latent_dist.mode().shape == (1, 16, latents, 12, 12)
+            assert pipe.vae.encode(video).latent_dist.mode().shape == (1, 24, latents, 12, 12)
 
 
 def reconstruct(pipe, domain):
@@ -54,7 +54,7 @@ def reconstruct(pipe, domain):
     return (-10 * error.log10()).mean().item(), (latents * pipe.vae.config.scaling_factor).std().item()
 
 
-@pytest.mark.parametrize(("domain", "floor"), [("base", 30.0), ("adapt", 28.0)])
+@pytest.mark.parametrize(("domain", "floor"), [("base", 33.5), ("adapt", 31.5)])
 def test_autoencoder_reconstructs_unseen_clips(pipe, domain, floor):
     psnr, deviation = reconstruct(pipe, domain)
     assert psnr > floor

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from fcacli.mini.scene import DIRECTIONS, SIDE, actions, parse_caption, scene_from_json
+from fcacli.mini.drawing import camera
+from fcacli.mini.scene import DIRECTIONS, SHAKE, SIDE, actions, parse_caption, scene_from_json
 from fcacli.mini.world import EDGE_MARGIN, render, sample_clip, simulate
 
 CLIPS = {domain: [sample_clip(11, i, domain) for i in range(150)] for domain in ("base", "adapt")}
@@ -103,6 +104,21 @@ def test_text_is_needed_distractors_share_colour_or_kind():
     ]
     assert len(several) > 0.6 * len(BOTH)
     assert np.mean(shares) > 0.6
+
+
+def test_there_are_one_to_four_things_of_many_sizes():
+    counts = [len(clip.scene.things) for clip in BOTH]
+    assert {1, 2, 3, 4} == set(counts)
+    assert min(counts.count(n) for n in (1, 2, 3, 4)) > 20
+    sizes = [thing.size for clip in BOTH for thing in clip.scene.things]
+    assert min(sizes) < 10 and max(sizes) > 13
+
+
+def test_camera_moves_slightly_and_not_at_once():
+    paths = np.stack([camera(clip.scene, 16) for clip in BOTH])  # (n, T, 2)
+    assert np.abs(paths).max() <= SHAKE
+    assert np.abs(np.diff(paths, axis=1)).max() < 0.6
+    assert (np.abs(paths).max(axis=(1, 2)) > 0.1).mean() > 0.5
 
 
 def test_hand_rests_away_from_the_thing_it_will_move():
