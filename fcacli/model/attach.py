@@ -254,7 +254,7 @@ def load_state(adapter: Adapter, tensors: dict[str, Tensor], where: str) -> None
     problems += [
         f"{name} {'is ' + str(tensor.dtype) if not tensor.is_floating_point() else 'holds values that are not finite'}"
         for name, tensor in tensors.items()
-        if not tensor.is_floating_point() or not tensor.isfinite().all()
+        if not tensor.is_floating_point() or not (tensor.is_meta or tensor.isfinite().all())
     ]
     if problems:
         shown = sorted(problems)[:6]

@@ -76,19 +76,20 @@ def put(at: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
-def slow(at: str, seconds: float, call: int = 0) -> None:
-    """Every call of `at` takes so much longer; or only the `call`-th, which prints "waiting"."""
+def slow(at: str, seconds: float, call: int = 0, done: bool = False) -> None:
+    """Every call of `at` takes so much longer; or only the `call`-th, which prints "waiting". `done`: it waits at its end."""
     owner, name = _place(at)
     inner, seen = getattr(owner, name), 0
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         nonlocal seen
         seen += 1
+        value = inner(*arguments, **named) if done else None
         if call == seen:
             print("waiting", flush=True)
         if call in (0, seen):
             time.sleep(seconds)
-        return inner(*arguments, **named)
+        return value if done else inner(*arguments, **named)
 
     setattr(owner, name, wrapped)
 

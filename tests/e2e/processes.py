@@ -101,12 +101,16 @@ class Process:
     @property
     def said(self) -> str:
         """All of its standard error."""
-        return self.output.with_name(self.output.name + ".err").read_text(encoding="utf-8")
+        return self._written("err")
 
     @property
     def printed(self) -> str:
         """All of its standard output."""
-        return self.output.with_name(self.output.name + ".out").read_text(encoding="utf-8")
+        return self._written("out")
+
+    def _written(self, kind: str) -> str:
+        path = self.output.with_name(f"{self.output.name}.{kind}")
+        return path.read_text(encoding="utf-8") if path.exists() else ""  # at first it has not opened it yet
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait for something that it does; the condition's value."""

@@ -49,9 +49,9 @@ def test_a_signal_that_is_ignored_stays_ignored(server, workspace, options):
     assert process.wait() == 0, process.said
 
 
-def wait_in(at: str) -> tuple:
-    """The command waits for its signal at its second call of `at`."""
-    return ("slow", {"at": at, "seconds": 60, "call": 2})
+def wait_in(at: str, done: bool = False) -> tuple:
+    """The command waits for its signal at its second call of `at`, before it or after."""
+    return ("slow", {"at": at, "seconds": 60, "call": 2, "done": done})
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_the_others_leave_nothing_half_written(server, trained, raw, tiny_base_f
         "eval": (["eval"], "fcacli.prediction.video:write_png"),
     }[command]
     shutil.rmtree(trained / "data" / "ssv2" / "cache")
-    process = server.start(trained, *words, faults=(wait_in(at),))
-    process.until(lambda: leftovers(trained))
+    process = server.start(trained, *words, faults=(wait_in(at, done=command == "encode"),))
     process.until(lambda: "waiting" in process.printed)
+    assert leftovers(trained)
     process.send(number)
     assert_stopped(process, number)
     assert "run the same command to continue" in process.said.splitlines()[-1]
