@@ -150,7 +150,8 @@ def _optimisers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
 
     After 450 steps of 16 clips held-out v-loss is 0.237, with AdamW alone 0.265; a step takes an eighth longer.
     """
-    matrices, rest = [], []
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "transformer_blocks" in name and (".attn1." in name or ".ff." in name)
         (matrices if is_matrix else rest).append(parameter)

@@ -15,7 +15,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from fcacli.data.dataset import sample_frames
 from fcacli.data.manifest import read_split
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError, Misuse
-from fcacli.events import Report, silent
+from fcacli.events import Report, silent, track
 from fcacli.prediction.pictures import Group, Row, contact_sheet, grid, side_by_side
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.evaluate import EvaluateResult, choose_clips, evaluate_run
@@ -84,12 +84,13 @@ def demo(
     _dataset(workspace, settings["clips"], seed, report)
     config = _train(workspace, settings["steps"], seed, report).clip
     scores = evaluate_run(workspace, limit=SCORED, device="cpu", report=report)
+    table = scores.table + "\n" + _tasks_done(workspace, config, scores, report)
     pictures, noun = _two_captions(workspace, config, report)
     files = [*_held_out(workspace, config, scores), *pictures]
-    (folder / "table.txt").write_text(scores.table + "\n", encoding="utf-8")
+    (folder / "table.txt").write_text(table + "\n", encoding="utf-8")
     try_next = f'fca predict frames "pushing {noun} slightly away"' if noun else "fca eval"
     hint = f"cd {folder} && {try_next}"
-    return DemoResult(folder, [*files, folder / "table.txt"], scores.table, hint)
+    return DemoResult(folder, [*files, folder / "table.txt"], table, hint)
 
 
 def _claim(folder: Path, settings: dict[str, int]) -> None:
@@ -139,6 +140,33 @@ def _held_out(workspace: Workspace, config: ClipConfig, scores: EvaluateResult) 
     return [*files, workspace.root / "contact_sheet.png"]
 
 
+def _tasks_done(workspace: Workspace, config: ClipConfig, scores: EvaluateResult, report: Report) -> str:
+    """One line: in how many of the scored clips what the sentence says was done, by the pixels of the last frame."""
+    from fcacli.mini.oracle import NEAR, happened
+    from fcacli.mini.scene import parse_caption, scene_from_json
+    from fcacli.mini.world import Clip as World
+
+    assert scores.folder is not None
+    rows = _truth(workspace)
+    predicted = copied = 0
+    for name in track(scores.results["names"], report, "judge"):
+        world = World(scene=scene_from_json(rows[name]["scene"]), action=parse_caption(rows[name]["caption"]))
+        video = read_pngs(scores.folder / "clips" / name)
+        predicted += happened(video, world).success
+        copied += happened(np.repeat(video[config.init_frames - 1 : config.init_frames], len(video), 0), world).success
+    count = len(scores.results["names"])
+    return (
+        f"task done (the named thing ends within {NEAR:g} pixels of its place, the others stay): "
+        f"{predicted} of {count}; copying the last frame: {copied}"
+    )
+
+
+def _truth(workspace: Workspace) -> dict[str, Any]:
+    """Scene and caption of every drawn clip, by its id."""
+    lines = (workspace.root / "raw" / "truth.jsonl").open(encoding="utf-8")
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
 def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> tuple[list[Path], str]:
     """The same first frames of a held-out clip under its own caption and under another: what follows must differ.
 
@@ -148,7 +176,7 @@ def _two_captions(workspace: Workspace, config: ClipConfig, report: Report) -> t
     from fcacli.mini.scene import parse_caption, scene_from_json
     from fcacli.mini.world import render, simulate
 
-    truth_rows = {row["id"]: row for row in map(json.loads, (workspace.root / "raw" / "truth.jsonl").open(encoding="utf-8"))}
+    truth_rows = _truth(workspace)
     for clip in choose_clips(read_split(workspace.data / NAME, "val"), SCORED):
         scene, action = scene_from_json(truth_rows[clip.id]["scene"]), parse_caption(clip.text)
         if action.amount != "slightly" and (other := other_action(scene, action)) is not None:
