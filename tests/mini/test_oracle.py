@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fcacli.mini.oracle import find, foresee, happened, read_scene, shows
+from fcacli.mini.finding import find, read_scene
+from fcacli.mini.oracle import foresee, happened, shows
 from fcacli.mini.scene import KINDS
 from fcacli.mini.world import Clip, sample_clip, simulate
 
