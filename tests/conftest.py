@@ -2,12 +2,18 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models run fastest on one thread; read when torch is imported
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: the processes that tests start inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup: pytest goes on not minding, its processes do
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 TINY = {"frames": 16, "init_frames": 2, "width": 32, "height": 32, "fps": 8, "adapter_width": 32, "text_width": 16}
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,.'-"

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -169,3 +169,8 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def first_of(faults: Sequence[str]) -> str:
+    """The first of several faults, and how many more there are."""
+    return f"{faults[0]} and {len(faults) - 1:,} more" if len(faults) > 1 else faults[0]

@@ -43,16 +43,18 @@ def put_in_cache(cache: Path, hub_id: str, files: list[str]) -> None:
         (model / "snapshots" / ("0" * 40) / file).touch()
 
 
-PIPELINE = [f"{part}/{file}" for part in ("transformer", "vae", "text_encoder") for file in ("config.json", "a.safetensors")]
+PIPELINE = ["model_index.json", "tokenizer/spiece.model", "scheduler/scheduler_config.json"]
+PIPELINE += [f"{part}/{file}" for part in ("transformer", "vae", "text_encoder") for file in ("config.json", "a.safetensors")]
+ENCODER = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize(
     ("gib", "pipeline", "encoder", "name"),
     [
-        (80, PIPELINE, ["model.safetensors"], "CogVideoX-2b"),
-        (8, PIPELINE, ["model.safetensors"], "mini"),
-        (80, PIPELINE[:-1], ["model.safetensors"], "mini"),
-        (80, PIPELINE, ["config.json"], "mini"),
+        (80, PIPELINE, ENCODER, "CogVideoX-2b"),
+        (8, PIPELINE, ENCODER, "mini"),
+        (80, PIPELINE[:-1], ENCODER, "mini"),
+        (80, PIPELINE, ENCODER[:-1], "mini"),
         (80, [], [], "mini"),
     ],
     ids=["all there", "small card", "no text encoder", "no image encoder", "nothing there"],
@@ -79,6 +81,13 @@ def test_auto_with_cuda_takes_what_is_on_the_machine_and_asks_no_network(
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Device)
     spec = resolve_base("auto")
     assert spec.name.endswith(name) and spec.reason
+    if name != "mini":
+        assert hub.local_folder.__wrapped__(spec.source, hub.PIPELINE_FILES).is_dir()  # nor when it is loaded
+        assert hub.local_folder.__wrapped__(spec.image_encoder, hub.ENCODER_FILES).is_dir()
+        folder = hub.in_cache(spec.source, hub.PIPELINE_NEEDS)
+        names = {"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}
+        (folder / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(names))
+        assert hub.in_cache(spec.source, hub.PIPELINE_NEEDS) is None  # a shard is missing
     assert name != "mini" or gib < 20 or "--base cogvideox-2b fetches it" in spec.reason
 
 

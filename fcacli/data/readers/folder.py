@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fcacli.data.decode import VIDEO_SUFFIXES
-from fcacli.data.manifest import Record, Split, is_text
+from fcacli.data.manifest import Record, Split, first_of, is_text
 from fcacli.errors import FcaError
 
 VIDEO_COLUMNS = ("file_name", "video")
@@ -45,7 +45,7 @@ def read(root: Path, note: Callable[[str], None]) -> Iterator[Record]:
     if pairs is None:
         pairs = _side_by_side(root, broken)
     if broken:
-        what = f"{broken[0]}{f' and {len(broken) - 1:,} more' if len(broken) > 1 else ''}"
+        what = first_of(broken)
         if not pairs:
             raise FcaError(what, EXPECTED)
         note(f"left out: {what}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcacli.data.manifest import SPLITS, Record, Split, is_text
+from fcacli.data.manifest import SPLITS, Record, Split, first_of, is_text
 from fcacli.errors import FcaError
 from fcacli.workspace import read_json
 
@@ -57,7 +57,7 @@ def read(root: Path, note: Callable[[str], None]) -> Iterator[Record]:
     broken: list[str] = []
     rows = {split: _rows(layout.labels[split], broken) for split in SPLITS if split in layout.labels}
     if broken:
-        what = f"{broken[0]}{f' and {len(broken) - 1:,} more' if len(broken) > 1 else ''}"
+        what = first_of(broken)
         if not any(rows.values()):
             raise FcaError(f"no row of the labels is right: {what}", "is it the label file of Something-Something V2?")
         note(f"rows of the labels left out: {what}")

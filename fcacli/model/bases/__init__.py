@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import fcacli
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases.check import check_defaults, check_transformer, check_vae
-from fcacli.model.bases.hub import PIPELINE_WEIGHTS, fetch_file, in_cache
+from fcacli.model.bases.hub import ENCODER_FILES, PIPELINE_NEEDS, fetch_file, in_cache
 from fcacli.workspace import read_json
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _auto() -> BaseSpec:
     gib = torch.cuda.get_device_properties(0).total_memory / 2**30
     if gib < defaults.cuda_gib:
         return _known("mini", f"{name} has {gib:.0f} GiB, CogVideoX-2B needs {defaults.cuda_gib:.0f}: the bundled miniature")
-    if not (in_cache(hub_id, PIPELINE_WEIGHTS) and in_cache(CLIP_VIT_L, ("model.safetensors",))):
+    if not (in_cache(hub_id, PIPELINE_NEEDS) and in_cache(CLIP_VIT_L, ENCODER_FILES)):
         return _known("mini", f"{hub_id} is not on this machine, --base cogvideox-2b fetches it: the bundled miniature")
     return _known("cogvideox-2b", f"{name} with {gib:.0f} GiB holds CogVideoX-2B")
 

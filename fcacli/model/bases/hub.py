@@ -9,10 +9,14 @@ from functools import cache
 from pathlib import Path
 
 from fcacli.errors import FcaError
+from fcacli.workspace import read_json
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINE_FILES = ("model_index.json", *(f"{part}/*" for part in PARTS))
-PIPELINE_WEIGHTS = ("transformer/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors")
+PIPELINE_NEEDS = (
+    *("model_index.json", "tokenizer/*", "scheduler/*"),
+    *(f"{part}/{file}" for part in ("transformer", "vae", "text_encoder") for file in ("config.json", "*.safetensors")),
+)
 ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _WHOLE = 64 * 2**20
 _SAMPLE = 4 * 2**20
@@ -20,7 +24,7 @@ _SAMPLE = 4 * 2**20
 
 @cache
 def local_folder(source: str, files: tuple[str, ...]) -> Path:
-    """The folder of a model: `source` itself, or the hub cache's copy, downloaded where it is not complete.
+    """The folder of a model: `source` itself, or the hub cache's copy; the hub is asked only where that is not complete.
 
     Raises:
         FcaError: the hub model is not on this machine and cannot be fetched.
@@ -29,6 +33,8 @@ def local_folder(source: str, files: tuple[str, ...]) -> Path:
         return Path(source)
     import huggingface_hub
 
+    if (folder := in_cache(source, PIPELINE_NEEDS if files == PIPELINE_FILES else files)) is not None:
+        return folder
     ignored = ["*.bin", "*.msgpack", "*.h5"]
     try:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(files), ignore_patterns=ignored))
@@ -53,15 +59,18 @@ def fetch_file(hub_id: str, file: str) -> Path:
     return path
 
 
-def in_cache(hub_id: str, weights: tuple[str, ...]) -> bool:
-    """Whether the hub's local cache holds a model with its weights, a pattern each; the network is not asked."""
+def in_cache(hub_id: str, needs: tuple[str, ...]) -> Path | None:
+    """Where the hub's local cache holds a model, with a file for each pattern and every shard; the network is not asked."""
     import huggingface_hub
 
     try:
         folder = Path(huggingface_hub.snapshot_download(hub_id, local_files_only=True))
+        indices = folder.glob("*/*.safetensors.index.json")
+        shards = [index.parent / name for index in indices for name in read_json(index)["weight_map"].values()]
     except Exception:
-        return False
-    return all(any(folder.glob(pattern)) for pattern in weights)
+        return None
+    there = all(any(folder.glob(pattern)) for pattern in needs) and all(shard.is_file() for shard in shards)
+    return folder if there else None
 
 
 def _unreachable(hub_id: str, error: Exception) -> FcaError:
