@@ -1,8 +1,8 @@
 """Stages `latents` and `transformer`: text to video on latents encoded once, the text encoder trained along.
 
-CogVideoX's objective, v-prediction over time steps spread over a batch (more of them noisy, see NOISY), with the base's own scheduler. One
-caption in ten is empty (the null text of guidance). Some batches are single latents of the initial frames encoded alone: the
-base knows images too, as the real one does, and its frozen pass on the initial frames' latent is in distribution.
+CogVideoX's objective, v-prediction with the base's own scheduler, over time steps spread over a batch, more of them noisy (see
+NOISY). One caption in ten is empty (the null text of guidance). Some batches are single latents of the initial frames encoded
+alone: the base knows images too, as the real one does, and its frozen pass on the initial frames' latent is in distribution.
 
 B batch, F latent frames, L text tokens; latents are (B, F, C, h, w) as CogVideoXTransformer3DModel takes them.
 """
