@@ -47,7 +47,7 @@ Gpus = Annotated[
         "--gpus",
         metavar="N",
         min=0,
-        help="CUDA devices to use, 0 for the CPU.",
+        help="CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none.",
         show_default="1 if there is one",
         rich_help_panel=WHERE,
     ),

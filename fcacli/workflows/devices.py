@@ -1,10 +1,13 @@
 """Which device training runs on, and what it computes in."""
 
 from fcacli.errors import Misuse
+from fcacli.events import Message, Report
 
 
 def choose_gpus(gpus: int | None) -> str:
     """ "cuda" or "cpu" for `--gpus`: 0 the CPU, 1 a CUDA device, None a CUDA device where there is one.
+
+    1 is the CPU where no CUDA device is; `require_gpu` says for which bases that is allowed.
 
     Raises:
         Misuse: more than are there, or more than one.
@@ -18,12 +21,26 @@ def choose_gpus(gpus: int | None) -> str:
         return "cuda" if there else "cpu"
     if gpus < 0:
         raise Misuse(f"--gpus must be 0 or more, got {gpus}", "fca train --gpus 0")
-    if gpus > there:
+    if gpus > max(there, 1):
         found = "no CUDA device is" if there == 0 else f"only {there} CUDA device{'s are' if there > 1 else ' is'}"
         raise Misuse(f"--gpus {gpus}, but {found} available here", f"fca train --gpus {min(there, 1)}")
     if gpus > 1:
         raise Misuse(f"--gpus {gpus}: training runs on one device so far", "fca train --gpus 1")
-    return "cuda"
+    return "cuda" if there else "cpu"
+
+
+def require_gpu(gpus: int | None, device: str, base: str, report: Report) -> None:
+    """A GPU was asked for and none is there: the miniature, made for laptops, trains on the CPU; other bases would for weeks.
+
+    Raises:
+        Misuse: the base is not the miniature.
+    """
+    if not gpus or device != "cpu":
+        return
+    missing = f"--gpus {gpus}, but no CUDA device is available here"
+    if base != "mini":
+        raise Misuse(f"{missing}, and {base} is not for a CPU", "fca train --gpus 0 (if it must be), or fca train --base mini")
+    report(Message(f"{missing}: the miniature trains on the CPU", "warning"))
 
 
 def computes_bf16(device: str) -> bool:

@@ -9,7 +9,7 @@ from fcacli.config import TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
 from fcacli.workflows import which_run
-from fcacli.workflows.devices import choose_gpus, computes_bf16
+from fcacli.workflows.devices import choose_gpus, computes_bf16, require_gpu
 from fcacli.workflows.lock import locked
 from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
@@ -77,12 +77,12 @@ def train(
     options = options or TrainOptions()
     if keep < 1:
         raise Misuse(f"--keep must be at least 1, got {keep}")
-    device = choose_gpus(gpus)
+    choose_gpus(gpus)  # said before anything else is done
     source = which_run.fork_source(workspace, fork, report) if fork is not None else None
     latest = None if new or source else which_run.find(workspace, run)
     saved = which_run.going_on(latest, options, gpus)
     dataset = _dataset(workspace, options, saved, source)
-    base = _load_base(options, saved or (source.config if source else None), device, report)
+    base = _load_base(options, saved or (source.config if source else None), gpus, report)
     config = _config(options, saved, source, base, dataset)
     if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
         return _result(latest, config)
@@ -120,7 +120,7 @@ def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | N
     return workspace.dataset(options.data or (source.config.data if source else None))
 
 
-def _load_base(options: TrainOptions, before: TrainConfig | None, device: str, report: Report) -> "CogVideoX":
+def _load_base(options: TrainOptions, before: TrainConfig | None, gpus: int | None, report: Report) -> "CogVideoX":
     """The base asked for, or that of the run which is continued or forked."""
     from fcacli.model.bases import load_base, resolve_base
 
@@ -133,6 +133,8 @@ def _load_base(options: TrainOptions, before: TrainConfig | None, device: str, r
         raise FcaError(
             f"the base of the run is not here: {error.message}", "fca train --base FOLDER, where it lies now"
         ) from error
+    device = choose_gpus(gpus)
+    require_gpu(gpus, device, spec.name, report)
     report(Message(f"base {spec.name} ({'as the run was started' if before and not asked else spec.reason}), on {device}"))
     return load_base(spec, device)
 

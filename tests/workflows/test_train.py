@@ -15,6 +15,7 @@ from listening import Listener, crash, equal, weights
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Progress
 from fcacli.training import checkpoint
+from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.lock import locked
 from fcacli.workflows.train import train
 from fcacli.workflows.trained import find_trained
@@ -312,7 +313,16 @@ def test_gpu_that_is_not_there_is_misuse(workspace, asked, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(Misuse, match="no CUDA device") as refused:
         train(workspace, asked, gpus=1)
-    assert refused.value.hint == "fca train --gpus 0"
+    assert refused.value.hint.startswith("fca train --gpus 0")
+    with pytest.raises(Misuse, match="no CUDA device"):
+        train(workspace, asked, gpus=2)
+
+
+def test_the_miniature_asked_onto_a_missing_gpu_trains_on_the_cpu_and_says_so(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = []
+    require_gpu(1, choose_gpus(1), "mini", said.append)
+    assert [message.level for message in said] == ["warning"] and "on the CPU" in said[0].text
 
 
 def test_no_data_is_an_error_with_the_command(tmp_path, asked):

@@ -15,6 +15,7 @@ import fcacli
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases.check import check_defaults, check_transformer, check_vae
 from fcacli.model.bases.hub import ENCODER_FILES, PIPELINE_NEEDS, fetch_file, in_cache
+from fcacli.model.host_memory import keep_freed_memory
 from fcacli.workspace import read_json
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def load_base(spec: BaseSpec, device: str | torch.device = "cpu", dtype: torch.d
     """
     from fcacli.model.bases.cogvideox import CogVideoX
 
+    if str(device) == "cpu":
+        keep_freed_memory()
     classes = {"cogvideox": CogVideoX}
     return classes[spec.family](spec, device, dtype)
 
