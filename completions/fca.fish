@@ -16,7 +16,7 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -l verbose -s v -d 'Say
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a train -d 'Train an adapter on the prepared data; run it again to continue after an interruption'
-complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices to use, 0 for the CPU' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
 complete -c fca -n '__fish_seen_subcommand_from train' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from train' -l adapter -d 'The papers, or the LoRA baseline' -x -a 'fca lora'

@@ -217,9 +217,9 @@ def test_gpus_without_a_cuda_device(empty, walked):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with_data(empty, walked[0])
-    outcome = fca("train", "--gpus", 1)
+    outcome = fca("train", "--gpus", 2)
     assert outcome.exit_code == 2
-    assert "--gpus 1" in outcome.stderr
+    assert "--gpus 2" in outcome.stderr
     assert "--gpus 0" in outcome.stderr
 
 
