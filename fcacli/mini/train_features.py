@@ -20,7 +20,7 @@ from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Stage, to_video_tensor
 from fcacli.mini.world import ALL_VERBS, sample_clip
 
 CLIPS: dict[Domain, int] = {"base": 2500, "adapt": 2500}
-HELD_OUT, BATCH, PEAK_RATE, WARMUP, EVAL_EVERY = 200, 32, 2e-3, 50, 100
+HELD_OUT, BATCH, PEAK_RATE, WARMUP, EVAL_EVERY = 200, 32, 2e-3, 50, 250
 PARTS: dict[str, tuple[str, ...]] = {
     "verb": ALL_VERBS,
     "colour": tuple(COLOURS),
@@ -36,13 +36,13 @@ class Features(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (3, 16, 32, 48, FEATURES)
+        widths = (3, 12, 24, 40, 48)
         strides = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
         self.convolutions = nn.ModuleList(
             nn.Conv3d(before, after, 3, stride, 1) for before, after, stride in zip(widths, widths[1:], strides, strict=False)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(4, width) for width in widths[1:])
-        self.head = nn.Linear(FEATURES * 9, FEATURES)
+        self.head = nn.Linear(widths[-1] * 9, FEATURES)
         self.parts = nn.ModuleDict({name: nn.Linear(FEATURES, len(values)) for name, values in PARTS.items()})
 
     def forward(self, video: Tensor) -> Tensor:
