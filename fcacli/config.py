@@ -105,6 +105,13 @@ class FCAConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InContextFCAConfig(FCAConfig):
+    """FCA with the clean latents of the initial frames as extra token frames in front as well, as the LoRA baseline has them."""
+
+    kind: Literal["fca-in-context"] = "fca-in-context"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
     """The baseline: PEFT LoRA on the frozen attention, the initial frames given as latents."""
 
@@ -123,7 +130,7 @@ class LoRAConfig:
         )
 
 
-AdapterConfig = FCAConfig | LoRAConfig
+AdapterConfig = FCAConfig | InContextFCAConfig | LoRAConfig
 
 
 @dataclass(frozen=True, kw_only=True)

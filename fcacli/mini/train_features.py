@@ -94,6 +94,7 @@ def train(stage: Stage) -> None:
     stage.log(**_evaluate(network, *held_out))
     (stage.out / "features").mkdir(exist_ok=True)
     save_file({name: value.half() for name, value in network.state_dict().items()}, stage.out / "features" / FILE)
+    (stage.out / "features" / FILE).chmod(0o644)
 
 
 def _load(seed: int, counts: dict[Domain, int]) -> tuple[np.ndarray, dict[str, Tensor]]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import fcacli
-from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, from_dict, to_dict
+from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, InContextFCAConfig, from_dict, to_dict
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import cogvideox_block as seam
 from fcacli.model.conditioning import FCAConditioning, Tap
@@ -110,7 +110,8 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig) -> Adapter:
     if not isinstance(config, FCAConfig):
         return LoRAAdapter(config, base, clip)
     blocks = getattr(transformer, seam.BLOCKS)
-    adapter = FCAAdapter(config, Geometry.of(base, clip), clip, base.spec.name, blocks)
+    geometry = Geometry.of(base, clip, in_front=isinstance(config, InContextFCAConfig))
+    adapter = FCAAdapter(config, geometry, clip, base.spec.name, blocks)
     if base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
         adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))

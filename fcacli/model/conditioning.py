@@ -77,6 +77,8 @@ class FCAConditioning(_Batched):
     """Keys and values of every adapted layer, computed once per clip and used at every denoising step."""
 
     layers: tuple[LayerConditioning, ...]
+    front: Tensor | None = None
+    """(B, F0, C, h, w), clean latents that stand in front of the video; None but for fca-in-context."""
 
 
 @dataclass(frozen=True)
