@@ -106,7 +106,7 @@ class FCAConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InContextFCAConfig(FCAConfig):
-    """FCA with the clean latents of the initial frames as extra token frames in front as well, as the LoRA baseline has them."""
+    """FCA, and the clean latents of the initial frames as extra token frames in front, as the LoRA baseline has them."""
 
     kind: Literal["fca-in-context"] = "fca-in-context"  # type: ignore[assignment]
 

@@ -104,7 +104,7 @@ def _made_with(settings: Settings, device: str) -> dict[str, Any]:
     from fcacli.model.bases import load_base, resolve_base
 
     fingerprint = load_base(resolve_base(settings.base)).fingerprint
-    return asdict(settings) | {"device": device, "base_fingerprint": fingerprint}
+    return asdict(settings) | {"reserved": settings.reserved, "device": device, "base_fingerprint": fingerprint}
 
 
 def _check(folder: Path, made_with: dict[str, Any]) -> None:

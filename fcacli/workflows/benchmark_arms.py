@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fcacli.data.dataset import usable_clips
 from fcacli.data.manifest import Clip
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import resolve_base
@@ -203,6 +202,8 @@ def clips_of(job: Job, data: Path) -> list[Clip]:
     Raises:
         FcaError: there are fewer than there should be.
     """
+    from fcacli.data.dataset import usable_clips
+
     clips = usable_clips(data, "val", job.arm.frames)[job.clips]
     if len(clips) != (wanted := job.clips.stop - job.clips.start):
         raise FcaError(f"{data} has {len(clips)} of the {wanted} clips that {job.run} is scored on", "remove it and run again")

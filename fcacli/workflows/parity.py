@@ -13,8 +13,9 @@ At the first validation of every run, with the checkpoint that was just written 
 
 The base alone is the transformer without the adapter's modules. The LoRA baseline with clean frames in front, and
 fca-in-context, give another result than the base even at step 0, by construction; there 1 and 4 compare with the same call,
-frames in front, without the trained layers. v is measured at fixed noise and two time steps, as relative RMS difference. "The same" is bitwise on the CPU;
-elsewhere kernels may be chosen anew, and TOLERANCE is allowed. "Changes" is more than the same call repeated changes.
+frames in front, without the trained layers. v is measured at fixed noise and two time steps, as relative RMS difference.
+"The same" is bitwise on the CPU; elsewhere kernels may be chosen anew, and TOLERANCE is allowed. "Changes" is more than the
+same call repeated changes.
 
 Training is not touched: its modules and tensors are put aside and back, nothing is drawn from a global generator.
 """
