@@ -25,8 +25,8 @@ import fcacli
 from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, InContextFCAConfig, from_dict, to_dict
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import cogvideox_block as seam
-from fcacli.model.conditioning import FCAConditioning, Tap
-from fcacli.model.fca import FCAAdapter, FCALayer, Geometry
+from fcacli.model.conditioning import AppendedText, FCAConditioning, Tap
+from fcacli.model.fca import AppendedLayer, FCAAdapter, FCALayer, Geometry
 from fcacli.model.lora import LoRAAdapter, lora_layers, put_lora_back, remove_lora
 from fcacli.model.pipeline import base_of_pipeline
 from fcacli.workspace import atomic_file, read_json, write_json
@@ -45,7 +45,7 @@ NAME = "fca"
 class FCABlock(nn.Module):
     """A frozen block with its parallel module; called as the block is."""
 
-    def __init__(self, block: nn.Module, layer: FCALayer, index: int):
+    def __init__(self, block: nn.Module, layer: FCALayer | AppendedLayer, index: int):
         super().__init__()
         self.block = block
         self.fca = layer
@@ -73,6 +73,10 @@ class FCABlock(nn.Module):
         conditioning = others.pop(NAME)
         if isinstance(conditioning, FCAConditioning):
             keys = conditioning.layers[self.index]
+            if isinstance(keys, AppendedText):
+                return seam.forward_with_more_text(
+                    self.block, keys.tokens, hidden_states, encoder_hidden_states, temb, image_rotary_emb, others
+                )
             return seam.forward_with_parallel(
                 self.block,
                 lambda video, text, temb, modulated: self.fca(video, text, temb, modulated, image_rotary_emb, keys),

@@ -29,7 +29,7 @@ from fcacli.config import ClipConfig, FCAConfig, InContextFCAConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases.cogvideox_block import AttentionParts, Modulated, attention_parts
 from fcacli.model.bases.frames import latent_frames, patched_frames
-from fcacli.model.conditioning import FCAConditioning, Given, LayerConditioning, Tap
+from fcacli.model.conditioning import AppendedText, FCAConditioning, Given, LayerConditioning, Tap
 from fcacli.model.dense import copy_linear, copy_module
 from fcacli.model.functional import frame_wise_attention, rotate, unmasked_attention
 from fcacli.model.qformer import FrameText
@@ -145,6 +145,14 @@ class FCALayer(nn.Module):
             return modulated.gate_video * out[:, text_length:], modulated.gate_text * out[:, :text_length]
 
 
+class AppendedLayer(nn.Module):
+    """In the place of FCALayer in the ablation `injection=text`: nothing of its own, the frozen attention reads it all."""
+
+    def condition(self, y_frames: Tensor, x_init: Tensor, init_rotary: tuple[Tensor, Tensor] | None) -> AppendedText:
+        """[y_frames ; x_init] as text, from y_frames (B, F, M, d) and x_init (B, K, d), without rotary embedding."""
+        return AppendedText(torch.cat([y_frames.flatten(1, 2), x_init.to(y_frames.dtype)], dim=1))
+
+
 def arithmetic_of(x: Tensor) -> AbstractContextManager[Any]:
     """Trained weights are float32 masters; at every denoising step they compute in the dtype of the base's activations x.
 
@@ -174,16 +182,19 @@ class FCAAdapter(nn.Module):
                 f"up to its width {geometry.d}"
             )
         self.config, self.geometry, self.clip, self.base_name = config, geometry, clip, base_name
-        self.layers = nn.ModuleList(FCALayer(config, geometry, attention_parts(block)) for block in blocks)
+        self.layers = nn.ModuleList(
+            FCALayer(config, geometry, attention_parts(block)) if config.injection == "parallel" else AppendedLayer()
+            for block in blocks
+        )
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
         self.text_modules = nn.ModuleList(
             FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d) for _ in range(count)
         )
 
     @property
-    def parallel_modules(self) -> list[FCALayer]:
+    def parallel_modules(self) -> list[FCALayer | AppendedLayer]:
         """One per DiT layer."""
-        return cast(list[FCALayer], list(self.layers))
+        return cast(list[FCALayer | AppendedLayer], list(self.layers))
 
     # ---------------------------------------------------------------- once per clip
 
@@ -199,7 +210,7 @@ class FCAAdapter(nn.Module):
         x_init = self.initial_features(base, latents, given.text)
         layers = zip(self.parallel_modules, y_frames, x_init, strict=True)
         front = latents if isinstance(self.config, InContextFCAConfig) else None
-        return FCAConditioning(tuple(layer.condition(y, x, rotary) for layer, y, x in layers), front)
+        return FCAConditioning(tuple(layer.condition(y, x, rotary) for layer, y, x in layers), front)  # type: ignore[arg-type]
 
     def frame_wise_text(self, given: Given) -> list[Tensor]:
         """y_frames (B, F, M, d) of every layer; M is 0 in the ablation without."""

@@ -115,6 +115,7 @@ ARMS = (
     _changed("patch-x-init", "x_init as patch-embedded latents", init_features="patch"),
     _changed("no-mask", "without the frame-wise mask", mask="none"),
     _changed("shared-text", "one text module for all layers", text_modules="shared"),
+    _changed("text-in-attention", "y_frames and x_init as text of the frozen attention", injection="text"),
     _changed("no-vit", "without ViT patches", image_features="none"),
     _changed("random-projections", "random projections", projections="random"),
     _changed("block-modulation", "the frozen block's modulation", modulation="block"),
