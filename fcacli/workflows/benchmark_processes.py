@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,8 +109,14 @@ def _end(processes: Sequence[Any]) -> None:
 
 
 def _serve(work: Callable[[Any, Report], None], items: list[Any], taken: Any, events: Any, threads: int) -> None:
-    """Take the next item until there is none; training notices signals itself, saves and raises Interrupted."""
+    """Take the next item until there is none.
+
+    Ctrl-C reaches all processes of a terminal; here the process that shares out decides, whose SIGTERM lets training save.
+    """
     import torch
+
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
     torch.set_num_threads(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -125,7 +132,7 @@ def _serve(work: Callable[[Any, Report], None], items: list[Any], taken: Any, ev
     except OutOfTime:
         events.put(Ended(time_up=True))
     except (Interrupted, KeyboardInterrupt):
-        return  # the process that shares out has the signal too, or sent it
+        return  # the process that shares out sent the signal
     except FcaError as error:
         events.put(Ended(failure=(error.message, error.hint, error.code)))
     except Exception as error:

@@ -142,9 +142,8 @@ def _worlds(raw: Path) -> dict[str, "World"]:
 def _write_features(path: Path, videos: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> None:
     from fcacli.mini.train_features import features_of
 
-    both = {"predicted": features_of(np.stack(videos)), "true": features_of(np.stack(truths))}
     buffer = io.BytesIO()
-    np.savez(buffer, **both)
+    np.savez(buffer, predicted=features_of(np.stack(videos)), true=features_of(np.stack(truths)))
     with atomic_file(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 

@@ -1,12 +1,16 @@
 """Jobs shared out among processes: all are done, what they say arrives, failures and the end of time come through."""
 
+import os
+import signal
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fcacli.errors import FcaError
-from fcacli.events import Event, Message, Report
+from fcacli.events import Event, Message, Report, silent
+from fcacli.training.interrupt import Interrupted, watch
 from fcacli.workflows.benchmark_processes import OutOfTime, share_out
 
 
@@ -17,9 +21,15 @@ def work(folder: Path, item: str, report: Report) -> None:
     if item == "late":
         raise OutOfTime
     if item == "die":
-        import os
-
         os._exit(9)
+    if item == "train":
+        with watch(silent) as signals:
+            report(Message("training"))
+            while signals.received is None:
+                time.sleep(0.05)
+            time.sleep(0.5)  # the step is finished
+            (folder / "saved").write_text(str(int(signals.received)))
+            raise Interrupted(signals.received, "saved", "")
     (folder / item).write_text("")
     report(Message(item))
 
@@ -49,3 +59,16 @@ def test_every_item_is_done_once_and_heard(tmp_path: Path, processes: int) -> No
 def test_how_a_process_ends_is_known(tmp_path: Path, item: str, expected: type[Exception], message: str) -> None:
     with pytest.raises(expected, match=message):
         share(tmp_path, [item, "a"])
+
+
+def test_ctrl_c_lets_the_others_save(tmp_path: Path) -> None:
+    heard = []
+
+    def report(event: Event) -> None:
+        heard.append(event)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        share_out(partial(work, tmp_path), ["train", "train"], 2, lambda: None, report)
+    assert (tmp_path / "saved").read_text() == str(int(signal.SIGTERM))
