@@ -185,3 +185,23 @@ def test_every_arm_is_a_configuration_of_the_bundled_base() -> None:
         if arm.method == "trained"
     ]
     assert len({str(config) for config in configs}) == len(configs)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_prints_json_or_the_table_and_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from fcacli.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    line = ["benchmark", "b", "--only", "fca", "--only", "copy", "--seeds", "1", "--gpus", "0", "--minutes", "0"]
+    outcome = CliRunner().invoke(app, [*line, "--json"])
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads(outcome.stdout)["left"] == ["copy", "fca-seed0"]
+    assert json.loads(outcome.stdout)["results"]["settings"]["steps"] == 2000
+    assert "2 runs are left: the same line goes on" in outcome.stderr
+    assert CliRunner().invoke(app, line).stdout == "no run is finished yet\n"
+    refused = CliRunner().invoke(app, [*line, "--steps", "7"])
+    assert refused.exit_code == 2 and "steps: 2000 -> 7" in refused.stderr
