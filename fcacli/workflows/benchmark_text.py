@@ -6,10 +6,10 @@ from typing import Any
 from fcacli.workflows.benchmark_arms import FEW, GROUPS, RATES, TRIAL_SHARE
 
 COLUMNS = (
-    *("", "task success", "PSNR (dB)", "SSIM", "given (dB)", "mini-FVD", "mini-KVD"),
+    *("", "task success", "PSNR (dB)", "first / last frame", "SSIM", "given (dB)", "mini-FVD", "mini-KVD"),
     *("trained", "multiply-adds", "s/step", "s/clip", "seeds x clips"),
 )
-IN_TERMINAL = (0, 1, 2, 3, 4, 5, 7, 9, 10, 11)
+IN_TERMINAL = (0, 1, 2, 4, 5, 6, 8, 10, 11, 12)
 """Columns that fit there."""
 Line = Mapping[str, Any]
 
@@ -35,6 +35,7 @@ def cells(line: Line) -> list[str]:
         line["title"],
         _percent(line["success"]),
         _figure(line["psnr"], 2),
+        f"{line['psnr']['per_frame'][0]:.1f} / {line['psnr']['per_frame'][-1]:.1f}",
         f"{line['ssim']['value']:.3f}",
         "" if line["arm"].startswith("copy") else f"{line['given_psnr']['value']:.1f}",
         "" if line["frechet"] is None else f"{line['frechet']:.2f}",
@@ -95,9 +96,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _tried(results: Mapping[str, Any]) -> str:
     """Every learning rate that was tried, and those that the tables stand under."""
+    rates = {(line["arm"], line["steps"]): line["lr"] for line in results["lines"] if line["lr"] is not None}
     used = _table(
         ("arm", "learning rate", "steps"),
-        [[line["arm"], f"{line['lr']:g}", str(line["steps"])] for line in results["lines"] if line["lr"] is not None],
+        [[arm, f"{lr:g}", str(steps)] for (arm, steps), lr in rates.items()],
     )
     if not results["tried"]:
         return f"Nothing was tried (`--choose` does); the learning rates are the base's defaults.\n\n{used}"

@@ -103,8 +103,8 @@ def test_what_was_scored_on_other_clips_is_not_compared() -> None:
 
 def test_the_words_hold_every_figure_and_condition() -> None:
     lines = lines_of("main", {"fca": [row("fca")], "lora-64": [row("lora-64", psnr=19.0)]})
-    assert cells(lines[0])[:4] == ["FCA", "100 % [100, 100]", "20.00 [20.00, 20.00]", "0.800"]
-    assert cells(lines[0])[7:10] == ["1.79 M", "2.50 G", "0.50"]
+    assert cells(lines[0])[:5] == ["FCA", "100 % [100, 100]", "20.00 [20.00, 20.00]", "20.5 / 19.5", "0.800"]
+    assert cells(lines[0])[8:11] == ["1.79 M", "2.50 G", "0.50"]
     assert "FCA minus LoRA, rank 64: task success 0 points [0, 0], PSNR 1.00 [1.00, 1.00] dB" in text(results(lines))
     said = markdown(results(lines))
     for words in ("abacus", "2026-11-23", "commit abc", "f00d", "mini-FVD", "Nothing was tried", "0.001"):
