@@ -93,7 +93,7 @@ complete -c fca -n '__fish_seen_subcommand_from demo' -l json -d 'Print the resu
 complete -c fca -n '__fish_seen_subcommand_from demo' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from demo' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from demo' -l help -s h -d 'Show help'
-complete -c fca -n __fish_use_subcommand -a benchmark -d 'Measure FCA, LoRA and FCA with one part changed on the bundled miniature. Many hours on a CPU; resumable'
+complete -c fca -n __fish_use_subcommand -a benchmark -d 'Measure FCA, LoRA and FCA with one part changed on the bundled miniature. Hours on a CPU; resumable'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l only -d 'This arm alone; may be repeated' -x -a 'base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l choose -d 'First choose learning rates, on clips of their own'

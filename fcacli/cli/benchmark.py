@@ -67,7 +67,7 @@ def benchmark(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure FCA, LoRA and FCA with one part changed on the bundled miniature. Many hours on a CPU; resumable.
+    """Measure FCA, LoRA and FCA with one part changed on the bundled miniature. Hours on a CPU; resumable.
 
     Example: fca benchmark --only fca --only lora-64 --seeds 1 --steps 500
     """
