@@ -197,7 +197,7 @@ def trials(arms: Iterable[Arm], settings: Settings) -> list[Job]:
     return found
 
 
-def clips_of(job: Job, data: Path) -> list[Clip]:
+def clips_of(job: Job, data: Path) -> Sequence[Clip]:
     """The held-out clips that a job is scored on.
 
     Raises:
