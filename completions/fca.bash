@@ -14,7 +14,7 @@ _fca() {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        _fca_words "prepare train predict eval demo toy doctor completions --help --version"
+        _fca_words "prepare train predict eval demo benchmark toy doctor completions --help --version"
         return
     fi
     case "$command $previous" in
@@ -22,7 +22,7 @@ _fca() {
         "prepare --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
         "train --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
         "train --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
-        "train --adapter") _fca_words "fca lora"; return ;;
+        "train --adapter") _fca_words "fca lora fca-in-context"; return ;;
         "train --fit") _fca_words "crop pad stretch"; return ;;
         "train --optimizer") _fca_words "adamw8bit adamw"; return ;;
         "train --precision") _fca_words "auto bf16 fp32"; return ;;
@@ -35,7 +35,8 @@ _fca() {
         "eval --split") _fca_words "train val test"; return ;;
         "eval --pred") _fca_files -d; return ;;
         "eval --real") _fca_files -d; return ;;
-        "prepare --name" | "prepare --limit" | "prepare --workers" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "toy --clips" | "toy --seed" | "toy --size") return ;;
+        "benchmark --only") _fca_words "base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width"; return ;;
+        "prepare --name" | "prepare --limit" | "prepare --workers" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;
     esac
     case "$command" in
         prepare)
@@ -55,6 +56,10 @@ _fca() {
             ;;
         demo)
             if [[ $current == -* ]]; then _fca_words "--seed --clips --steps --json --verbose --quiet --help"; return; fi
+            _fca_files -d
+            ;;
+        benchmark)
+            if [[ $current == -* ]]; then _fca_words "--only --choose --gpus --steps --seeds --clips --scored --sample-steps --processes --minutes --json --verbose --quiet --help"; return; fi
             _fca_files -d
             ;;
         toy)

@@ -19,7 +19,7 @@ complete -c fca -n __fish_use_subcommand -a train -d 'Train an adapter on the pr
 complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
 complete -c fca -n '__fish_seen_subcommand_from train' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
-complete -c fca -n '__fish_seen_subcommand_from train' -l adapter -d 'The papers, or the LoRA baseline' -x -a 'fca lora'
+complete -c fca -n '__fish_seen_subcommand_from train' -l adapter -d 'The papers, the LoRA baseline, or FCA with clean frames in front' -x -a 'fca lora fca-in-context'
 complete -c fca -n '__fish_seen_subcommand_from train' -l adapter-width -d 'Width of the parallel attention, a multiple of the head dimension' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l set -d 'Another field of the adapter, see the README; may be repeated' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l lora-rank -d 'Rank, with --adapter lora' -x
@@ -93,6 +93,22 @@ complete -c fca -n '__fish_seen_subcommand_from demo' -l json -d 'Print the resu
 complete -c fca -n '__fish_seen_subcommand_from demo' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from demo' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from demo' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a benchmark -d 'Measure FCA, LoRA and FCA with one part changed on the bundled miniature. Hours on a CPU; resumable'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l only -d 'This arm alone; may be repeated' -x -a 'base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l choose -d 'First choose learning rates, on clips of their own'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l gpus -d 'CUDA devices to use, 0 for the CPU' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l steps -d 'Steps of a training' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l seeds -d 'Trainings of FCA and of each LoRA' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l clips -d 'Clips to train on' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l scored -d 'Held-out clips to predict and score' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l sample-steps -d 'Denoising steps of a prediction' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l processes -d 'Runs at a time' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l minutes -d 'Stop after so long; the same line goes on' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a toy -d 'Draw a miniature dataset: a hand moves coloured objects, WebM videos + labels as in Something-Something V2'
 complete -c fca -n '__fish_seen_subcommand_from toy' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from toy' -l clips -d 'How many clips, all splits together' -x

@@ -88,6 +88,9 @@ class FCAConfig:
     """What the frame-wise text modules see of the initial frames: ViT patches, or nothing (ablation)."""
     mask: Literal["frame", "none"] = "frame"
     """Video tokens see the text tokens of their own latent frame, or of all frames (ablation)."""
+    injection: Literal["parallel", "text"] = "parallel"
+    """y_frames and x_init are read by the parallel modules, or appended to the text that the frozen attention reads (ablation:
+    no parallel modules, only the text modules train; unlike all others it changes the base before training)."""
 
     def __post_init__(self) -> None:
         for name, most in (("tokens_per_frame", 4096), ("text_width", 16384), ("text_heads", 1024), ("text_blocks", 64)):
@@ -102,6 +105,17 @@ class FCAConfig:
             not (self.init_features == "none" and self.text_modules == "none"),
             "an adapter with neither initial-frame features nor frame-wise text has nothing to attend to",
         )
+        _require(
+            not (self.injection == "text" and self.text_modules == "none"),
+            "an adapter without parallel modules and without text modules has nothing to train",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InContextFCAConfig(FCAConfig):
+    """FCA, and the clean latents of the initial frames as extra token frames in front, as the LoRA baseline has them."""
+
+    kind: Literal["fca-in-context"] = "fca-in-context"  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +137,7 @@ class LoRAConfig:
         )
 
 
-AdapterConfig = FCAConfig | LoRAConfig
+AdapterConfig = FCAConfig | InContextFCAConfig | LoRAConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,10 @@ def _values(parameter: str, kind: Any) -> Values:
         from fcacli.data.readers import READERS
 
         return tuple(READERS)
+    if parameter == "only":
+        from fcacli.workflows.benchmark_arms import ARMS
+
+        return tuple(arm.name for arm in ARMS)
     if parameter == "base":
         from fcacli.model.bases import DEFAULTS
 

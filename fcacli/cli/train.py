@@ -26,7 +26,8 @@ def train(
     base: options.Base = None,
     data: options.Data = None,
     adapter: Annotated[
-        Literal["fca", "lora"] | None, by_base("--adapter", ADAPTER, "The paper's, or the LoRA baseline.", default="fca")
+        Literal["fca", "lora", "fca-in-context"] | None,
+        by_base("--adapter", ADAPTER, "The paper's, the LoRA baseline, or FCA with clean frames in front.", default="fca"),
     ] = None,
     adapter_width: Annotated[
         int | None,

@@ -1,6 +1,6 @@
 """The recipe of the bundled base: `python -m fcacli.mini.pretrain STAGE --until HH:MM`.
 
-Run the stages in this order: vae, clip, latents, transformer, decoder (which improves pictures, never latents).
+Run the stages in this order: vae, clip, features, latents, transformer, decoder (which improves pictures, never latents).
 `judge` says how good it is.
 Each can be stopped at any time and continues from its last checkpoint in `--work`. `--minutes` and `--until` (UTC)
 fit the learning-rate schedule to the time there is; `--steps` makes it repeatable to the step. On busy cores one
@@ -19,7 +19,7 @@ from pathlib import Path
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and run one stage."""
     parser = argparse.ArgumentParser(prog="python -m fcacli.mini.pretrain", description=__doc__)
-    parser.add_argument("stage", choices=["skeleton", "vae", "clip", "latents", "transformer", "decoder", "judge"])
+    parser.add_argument("stage", choices=["skeleton", "vae", "clip", "features", "latents", "transformer", "decoder", "judge"])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="the weights folder")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "fca-pretrain", help="checkpoints, latents")
     parser.add_argument("--seed", type=int, default=0)
@@ -54,7 +54,7 @@ def _run(rank: int, options: argparse.Namespace, until: float | None, world: int
     """One process's part of the stage."""
     import torch
 
-    from fcacli.mini import judge, train_clip, train_transformer, train_vae
+    from fcacli.mini import judge, train_clip, train_features, train_transformer, train_vae
     from fcacli.mini.stage import Stage
 
     torch.set_num_threads(options.threads)
@@ -74,6 +74,7 @@ def _run(rank: int, options: argparse.Namespace, until: float | None, world: int
     {
         "vae": train_vae.train,
         "clip": train_clip.train,
+        "features": train_features.train,
         "latents": train_transformer.encode,
         "transformer": train_transformer.train,
         "decoder": train_vae.train_decoder,

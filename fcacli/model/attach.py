@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 
 import fcacli
-from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, from_dict, to_dict
+from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, InContextFCAConfig, from_dict, to_dict
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import cogvideox_block as seam
-from fcacli.model.conditioning import FCAConditioning, Tap
-from fcacli.model.fca import FCAAdapter, FCALayer, Geometry
+from fcacli.model.conditioning import AppendedText, FCAConditioning, Tap
+from fcacli.model.fca import AppendedLayer, FCAAdapter, FCALayer, Geometry
 from fcacli.model.lora import LoRAAdapter, lora_layers, put_lora_back, remove_lora
 from fcacli.model.pipeline import base_of_pipeline
 from fcacli.workspace import atomic_file, read_json, write_json
@@ -45,7 +45,7 @@ NAME = "fca"
 class FCABlock(nn.Module):
     """A frozen block with its parallel module; called as the block is."""
 
-    def __init__(self, block: nn.Module, layer: FCALayer, index: int):
+    def __init__(self, block: nn.Module, layer: FCALayer | AppendedLayer, index: int):
         super().__init__()
         self.block = block
         self.fca = layer
@@ -73,6 +73,10 @@ class FCABlock(nn.Module):
         conditioning = others.pop(NAME)
         if isinstance(conditioning, FCAConditioning):
             keys = conditioning.layers[self.index]
+            if isinstance(keys, AppendedText):
+                return seam.forward_with_more_text(
+                    self.block, keys.tokens, hidden_states, encoder_hidden_states, temb, image_rotary_emb, others
+                )
             return seam.forward_with_parallel(
                 self.block,
                 lambda video, text, temb, modulated: self.fca(video, text, temb, modulated, image_rotary_emb, keys),
@@ -110,7 +114,8 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig) -> Adapter:
     if not isinstance(config, FCAConfig):
         return LoRAAdapter(config, base, clip)
     blocks = getattr(transformer, seam.BLOCKS)
-    adapter = FCAAdapter(config, Geometry.of(base, clip), clip, base.spec.name, blocks)
+    geometry = Geometry.of(base, clip, in_front=isinstance(config, InContextFCAConfig))
+    adapter = FCAAdapter(config, geometry, clip, base.spec.name, blocks)
     if base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
         adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))

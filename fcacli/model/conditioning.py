@@ -73,10 +73,20 @@ class LayerConditioning(_Batched):
 
 
 @dataclass(frozen=True)
+class AppendedText(_Batched):
+    """What the frozen attention of one layer reads behind its text, in the ablation without parallel modules."""
+
+    tokens: Tensor
+    """(B, F*M + K, d)"""
+
+
+@dataclass(frozen=True)
 class FCAConditioning(_Batched):
     """Keys and values of every adapted layer, computed once per clip and used at every denoising step."""
 
-    layers: tuple[LayerConditioning, ...]
+    layers: tuple[LayerConditioning, ...] | tuple[AppendedText, ...]
+    front: Tensor | None = None
+    """(B, F0, C, h, w), clean latents that stand in front of the video; None but for fca-in-context."""
 
 
 @dataclass(frozen=True)

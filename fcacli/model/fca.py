@@ -25,11 +25,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fcacli.config import ClipConfig, FCAConfig
+from fcacli.config import ClipConfig, FCAConfig, InContextFCAConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases.cogvideox_block import AttentionParts, Modulated, attention_parts
-from fcacli.model.bases.frames import patched_frames
-from fcacli.model.conditioning import FCAConditioning, Given, LayerConditioning, Tap
+from fcacli.model.bases.frames import latent_frames, patched_frames
+from fcacli.model.conditioning import AppendedText, FCAConditioning, Given, LayerConditioning, Tap
 from fcacli.model.dense import copy_linear, copy_module
 from fcacli.model.functional import frame_wise_attention, rotate, unmasked_attention
 from fcacli.model.qformer import FrameText
@@ -47,21 +47,22 @@ class Geometry:
     d: int
     head_dim: int
     frames: int
-    """F, of one clip."""
+    """F, of one clip; with those that stand in front of it."""
     tokens: int
     """N, video tokens per latent frame."""
     text_dim: int
     image_dim: int
 
     @classmethod
-    def of(cls, base: CogVideoX, clip: ClipConfig) -> Geometry:
+    def of(cls, base: CogVideoX, clip: ClipConfig, in_front: bool = False) -> Geometry:
+        """Of a base and a clip; `in_front`: with the initial frames' latents before the video."""
         frames, _, height, width = base.latent_shape(clip)
-        patch = base.config("transformer")["patch_size"]
+        patch, front = base.config("transformer")["patch_size"], latent_frames(clip.init_frames) if in_front else 0
         return cls(
             layers=base.layers,
             d=base.d,
             head_dim=base.head_dim,
-            frames=patched_frames(frames, base.temporal_patch),
+            frames=sum(patched_frames(count, base.temporal_patch) for count in (frames, front)),
             tokens=(height // patch) * (width // patch),
             text_dim=base.config("transformer")["text_embed_dim"],
             image_dim=base.config("image_encoder")["hidden_size"],
@@ -144,6 +145,14 @@ class FCALayer(nn.Module):
             return modulated.gate_video * out[:, text_length:], modulated.gate_text * out[:, :text_length]
 
 
+class AppendedLayer(nn.Module):
+    """In the place of FCALayer in the ablation `injection=text`: nothing of its own, the frozen attention reads it all."""
+
+    def condition(self, y_frames: Tensor, x_init: Tensor, init_rotary: tuple[Tensor, Tensor] | None) -> AppendedText:
+        """[y_frames ; x_init] as text, from y_frames (B, F, M, d) and x_init (B, K, d), without rotary embedding."""
+        return AppendedText(torch.cat([y_frames.flatten(1, 2), x_init.to(y_frames.dtype)], dim=1))
+
+
 def arithmetic_of(x: Tensor) -> AbstractContextManager[Any]:
     """Trained weights are float32 masters; at every denoising step they compute in the dtype of the base's activations x.
 
@@ -173,16 +182,19 @@ class FCAAdapter(nn.Module):
                 f"up to its width {geometry.d}"
             )
         self.config, self.geometry, self.clip, self.base_name = config, geometry, clip, base_name
-        self.layers = nn.ModuleList(FCALayer(config, geometry, attention_parts(block)) for block in blocks)
+        self.layers = nn.ModuleList(
+            FCALayer(config, geometry, attention_parts(block)) if config.injection == "parallel" else AppendedLayer()
+            for block in blocks
+        )
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
         self.text_modules = nn.ModuleList(
             FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d) for _ in range(count)
         )
 
     @property
-    def parallel_modules(self) -> list[FCALayer]:
+    def parallel_modules(self) -> list[FCALayer | AppendedLayer]:
         """One per DiT layer."""
-        return cast(list[FCALayer], list(self.layers))
+        return cast(list[FCALayer | AppendedLayer], list(self.layers))
 
     # ---------------------------------------------------------------- once per clip
 
@@ -197,7 +209,8 @@ class FCAAdapter(nn.Module):
         y_frames = self.frame_wise_text(given)
         x_init = self.initial_features(base, latents, given.text)
         layers = zip(self.parallel_modules, y_frames, x_init, strict=True)
-        return FCAConditioning(tuple(layer.condition(y, x, rotary) for layer, y, x in layers))
+        front = latents if isinstance(self.config, InContextFCAConfig) else None
+        return FCAConditioning(tuple(layer.condition(y, x, rotary) for layer, y, x in layers), front)  # type: ignore[arg-type]
 
     def frame_wise_text(self, given: Given) -> list[Tensor]:
         """y_frames (B, F, M, d) of every layer; M is 0 in the ablation without."""
@@ -227,7 +240,12 @@ class FCAAdapter(nn.Module):
 
     def denoise(self, base: CogVideoX, x_t: Tensor, t: Tensor, text: Tensor, conditioning: FCAConditioning) -> Tensor:
         """The adapted model: x_t (B, F, C, h, w), t (B,), text (B, L, d_text) -> the model's output, shaped like x_t."""
-        return base.denoise(x_t, t, text, {"fca": conditioning})
+        return _behind(conditioning.front, base, x_t, t, text, {"fca": conditioning})
+
+    def denoise_without(self, base: CogVideoX, x_t: Tensor, t: Tensor, text: Tensor, given: Given) -> Tensor:
+        """What `denoise` is before training: the base alone, which must carry no adapter, the same frames in front."""
+        front = fill_temporal_patch(given.init_latents, base.temporal_patch)
+        return _behind(front if isinstance(self.config, InContextFCAConfig) else None, base, x_t, t, text, None)
 
     # ---------------------------------------------------------------- as a thing to train, keep and use
 
@@ -242,10 +260,26 @@ class FCAAdapter(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def for_pipeline(self, pipeline: Any, frames: np.ndarray, text: str, guidance_scale: float = 6.0) -> dict[str, Any]:
-        """Arguments for a diffusers CogVideoXPipeline that predicts the clip beginning with `frames`; see model/pipeline.py."""
+        """Arguments for a diffusers CogVideoXPipeline that predicts the clip beginning with `frames`; see model/pipeline.py.
+
+        Raises:
+            FcaError: of fca-in-context; a diffusers pipeline has no place for extra latent frames.
+        """
+        if isinstance(self.config, InContextFCAConfig):
+            raise FcaError("fca-in-context cannot run in a plain diffusers pipeline", "fca predict")
         from fcacli.model.pipeline import pipeline_arguments
 
         return pipeline_arguments(self, pipeline, frames, text, guidance_scale)
+
+
+def _behind(
+    front: Tensor | None, base: CogVideoX, x_t: Tensor, t: Tensor, text: Tensor, attention_kwargs: dict[str, Any] | None
+) -> Tensor:
+    """The base's call on [front ; x_t], the output of what stands in front dropped."""
+    if front is None:
+        return base.denoise(x_t, t, text, attention_kwargs)
+    x_t = torch.cat([front.to(x_t.dtype), x_t], dim=1)
+    return base.denoise(x_t, t, text, attention_kwargs)[:, front.shape[1] :]
 
 
 def fill_temporal_patch(latents: Tensor, temporal_patch: int) -> Tensor:

@@ -8,6 +8,11 @@ from typing import Any
 from fcacli.errors import FcaError
 from fcacli.training.checkpoint import all_checkpoints
 
+
+class NotFinite(FcaError):
+    """A number that training needs is infinite or none at all."""
+
+
 HINT = "a lower --lr or --precision fp32, in a new run: fca train --new"
 
 
@@ -21,7 +26,7 @@ def require_finite(losses: Sequence[float], norm: float, ids: Sequence[str], ste
         return
     bad = [clip for clip, loss in zip(ids, losses, strict=True) if not math.isfinite(loss)]
     what = f"the loss is not finite for {', '.join(bad)}" if bad else f"the gradient is not finite, clips {', '.join(ids)}"
-    raise FcaError(f"step {step}: {what}; {_last_good(run)}", HINT)
+    raise NotFinite(f"step {step}: {what}; {_last_good(run)}", HINT)
 
 
 def require_finite_weights(adapter: Any, step: int, run: Path) -> None:
@@ -32,7 +37,7 @@ def require_finite_weights(adapter: Any, step: int, run: Path) -> None:
     """
     if bad := [name for name, tensor in adapter.state().items() if not tensor.isfinite().all()]:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise FcaError(f"step {step}: weights are not finite: {', '.join(bad[:3])}{more}; {_last_good(run)}", HINT)
+        raise NotFinite(f"step {step}: weights are not finite: {', '.join(bad[:3])}{more}; {_last_good(run)}", HINT)
 
 
 def require_finite_validation(values: Mapping[str, float], step: int, run: Path) -> None:
@@ -41,7 +46,7 @@ def require_finite_validation(values: Mapping[str, float], step: int, run: Path)
         FcaError: a held-out loss is not finite.
     """
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-        raise FcaError(f"step {step}: not finite: {', '.join(bad)}; {_last_good(run)}", HINT)
+        raise NotFinite(f"step {step}: not finite: {', '.join(bad)}; {_last_good(run)}", HINT)
 
 
 def _last_good(run: Path) -> str:

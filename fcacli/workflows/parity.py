@@ -11,10 +11,11 @@ At the first validation of every run, with the checkpoint that was just written 
     4  the adapter changes what the model predicts
     5  so does each of its inputs: latents of the given frames, their image features, the caption
 
-The base alone is the transformer without the adapter's modules. The LoRA baseline with clean frames in front gives another
-result than the base even at step 0, by construction; there 1 and 4 compare with the same call, frames in front, without the
-LoRA layers. v is measured at fixed noise and two time steps, as relative RMS difference. "The same" is bitwise on the CPU;
-elsewhere kernels may be chosen anew, and TOLERANCE is allowed. "Changes" is more than the same call repeated changes.
+The base alone is the transformer without the adapter's modules. The LoRA baseline with clean frames in front, and
+fca-in-context, give another result than the base even at step 0, by construction; there 1 and 4 compare with the same call,
+frames in front, without the trained layers. v is measured at fixed noise and two time steps, as relative RMS difference.
+"The same" is bitwise on the CPU; elsewhere kernels may be chosen anew, and TOLERANCE is allowed. "Changes" is more than the
+same call repeated changes.
 
 Training is not touched: its modules and tensors are put aside and back, nothing is drawn from a global generator.
 """
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fcacli.config import AdapterConfig, FCAConfig, TrainConfig
+from fcacli.config import AdapterConfig, FCAConfig, InContextFCAConfig, TrainConfig
 from fcacli.errors import FcaError, OutOfMemory, naming_memory
 from fcacli.events import Message, Report
 from fcacli.model.attach import load_adapter, set_aside
@@ -86,6 +87,8 @@ class Gate:
         Raises:
             FcaError: the adapter changes the base.
         """
+        if isinstance(self.config.adapter, FCAConfig) and self.config.adapter.injection == "text":
+            return  # by construction it does
         call = self._call(self.encoded.given("train", 0)[0])
         change = difference(self._v(call), self._v_alone(call))
         self._require(0, [same("a fresh adapter leaves v as it is", change, self._tolerance)])
@@ -176,7 +179,7 @@ class Gate:
         """Without the adapter's modules; LoRA's clean frames stay in front."""
         with set_aside(self.base.transformer):
             if isinstance(self.config.adapter, FCAConfig):
-                return self.base.denoise(call.x_t, call.t, call.text)
+                return self.adapter.denoise_without(self.base, call.x_t, call.t, call.text, call.read)
             return self._v(call)
 
     def _another(self, read: Given, name: str, null: Given) -> Given | None:
@@ -233,7 +236,7 @@ def inputs(config: AdapterConfig) -> list[str]:
         return ["init_latents", "text"]
     has_text_modules = config.text_modules != "none"
     there = {
-        "init_latents": config.init_features != "none",
+        "init_latents": config.init_features != "none" or isinstance(config, InContextFCAConfig),
         "image": has_text_modules and config.image_features != "none",
         "text": has_text_modules or config.init_features == "layer",
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcacli.config import TrainConfig
+from fcacli.config import FCAConfig, TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
 from fcacli.workflows import which_run
@@ -167,7 +167,7 @@ def _require_fit(base: "CogVideoX", config: TrainConfig) -> None:
         Misuse: the clip or the adapter does not fit the base.
     """
     base.check_clip(config.clip)
-    width = config.adapter.width if config.adapter.kind == "fca" else base.head_dim
+    width = config.adapter.width if isinstance(config.adapter, FCAConfig) else base.head_dim
     if width > base.d or width % base.head_dim:
         raise Misuse(f"--adapter-width {width} is not a multiple of {base.head_dim}, the base's head width, up to {base.d}")
 

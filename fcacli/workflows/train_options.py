@@ -19,7 +19,7 @@ class TrainOptions:
     """mini, cogvideox-2b, a hub id, a folder; None or "auto" chooses by the machine."""
     data: str | None = None
     """Folder name below data/; None for the latest."""
-    adapter: Literal["fca", "lora"] | None = None
+    adapter: Literal["fca", "lora", "fca-in-context"] | None = None
     steps: int | None = None
     batch_size: int | None = None
     accumulate: int | None = None
@@ -126,7 +126,7 @@ def as_arguments(options: TrainOptions, gpus: int | None = None) -> str:
 
 def _require_own_options(options: TrainOptions, kind: str) -> None:
     for option, owner, value in (("--adapter-width", "fca", options.adapter_width), ("--lora-rank", "lora", options.lora_rank)):
-        if value is not None and kind != owner:
+        if value is not None and not kind.startswith(owner):
             raise Misuse(f"{option} belongs to --adapter {owner}", f"leave it out, or --adapter {owner}")
 
 
@@ -144,7 +144,7 @@ def _apply(values: dict[str, Any], options: TrainOptions) -> dict[str, Any]:
 
 def _defaults(row: BaseDefaults, kind: str, bf16: bool) -> dict[str, Any]:
     """TrainConfig's JSON form from a base's row of the table."""
-    if kind == "fca":
+    if kind != "lora":
         adapter = {name: getattr(row, name) for name in ("tokens_per_frame", "text_width", "text_heads", "text_blocks")}
         adapter["width"] = row.adapter_width
     else:
@@ -155,6 +155,6 @@ def _defaults(row: BaseDefaults, kind: str, bf16: bool) -> dict[str, Any]:
         "clip": {name: getattr(row, name) for name in ("frames", "init_frames", "width", "height", "fps")},
         "sample": {"steps": row.sample_steps, "guidance": row.guidance},
         "adapter": {"kind": kind, **adapter},
-        "lr": row.lr if kind == "fca" else row.lora_lr,
+        "lr": row.lora_lr if kind == "lora" else row.lr,
         "precision": row.precision if bf16 else "fp32",
     }

@@ -25,6 +25,7 @@ FIELDS = [
     {"projections": "random"},
     {"width": 16},
     {"init_timestep": 500},
+    {"injection": "text"},
 ]
 
 
@@ -96,3 +97,26 @@ def test_random_projections_are_not_the_frozen_ones(make_base: MakeBase) -> None
 def test_nothing_to_attend_to_is_misuse() -> None:
     with pytest.raises(Misuse, match="nothing to attend to"):
         FCAConfig(width=32, init_features="none", text_modules="none")
+
+
+def test_text_injection_has_no_parallel_modules_and_reads_behind_the_text(make_base: MakeBase) -> None:
+    base = make_base("absolute")
+    x_t, t, given = inputs(base)
+    adapter = adapted(base, injection="text")
+    assert all(name.startswith("text_modules.") for name, _ in adapter.trainable())
+    conditioning = keys(base, adapter, given)
+    y_frames, x_init = 4 * 3, 16  # F*M, K
+    assert conditioning.layers[0].tokens.shape == (2, y_frames + x_init, 32)
+    with torch.no_grad():
+        output = adapter.denoise(base, x_t, t, given.text, conditioning)
+        assert output.shape == x_t.shape
+        for part in (slice(0, y_frames), slice(y_frames, None)):  # both reach the video
+            changed = conditioning.to()
+            changed.layers[1].tokens[:, part] += 1.0
+            assert not torch.allclose(adapter.denoise(base, x_t, t, given.text, changed), output)
+            changed.layers[1].tokens[:, part] -= 1.0
+
+
+def test_text_injection_without_text_modules_has_nothing_to_train() -> None:
+    with pytest.raises(Misuse, match="nothing to train"):
+        fca_config(injection="text", text_modules="none")

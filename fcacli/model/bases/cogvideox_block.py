@@ -72,8 +72,6 @@ def forward_with_parallel(
 
     Every operation of the block is there, in its order, so that `parallel` adding zeros leaves the result the same bits.
     """
-    text_length = text.shape[1]
-
     # attention, base and parallel
     modulated = Modulated(*block.norm1(video, text, temb))
     attended_video, attended_text = block.attn1(
@@ -88,7 +86,34 @@ def forward_with_parallel(
     video = video + added_video.to(video.dtype)
     text = text + added_text.to(text.dtype)
 
-    # feed-forward
+    return _feed_forward(block, video, text, temb)
+
+
+def forward_with_more_text(
+    block: Any,
+    more: Tensor,
+    video: Tensor,
+    text: Tensor,
+    temb: Tensor,
+    rotary: tuple[Tensor, Tensor] | None,
+    attention_kwargs: dict[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """CogVideoXBlock.forward, its attention reading `more` (B, S, d) behind the text; what comes out there is dropped."""
+    modulated = Modulated(*block.norm1(video, text, temb))
+    attended_video, attended_text = block.attn1(
+        hidden_states=modulated.video,
+        encoder_hidden_states=torch.cat([modulated.text, more.to(modulated.text.dtype)], dim=1),
+        image_rotary_emb=rotary,
+        **attention_kwargs,
+    )
+    video = video + modulated.gate_video * attended_video
+    text = text + modulated.gate_text * attended_text[:, : text.shape[1]]
+    return _feed_forward(block, video, text, temb)
+
+
+def _feed_forward(block: Any, video: Tensor, text: Tensor, temb: Tensor) -> tuple[Tensor, Tensor]:
+    """The second half of a block."""
+    text_length = text.shape[1]
     normed_video, normed_text, gate_video, gate_text = block.norm2(video, text, temb)
     output = block.ff(torch.cat([normed_text, normed_video], dim=1))
     video = video + gate_video * output[:, text_length:]

@@ -1,0 +1,125 @@
+"""The tables of `fca benchmark`: from its rows to lines, one a method, and from these to text, Markdown and benchmark.json.
+
+A clip counts with its mean over seeds; intervals are over clips. Where methods are compared, clip by clip, both were scored
+on the same clips.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcacli.evaluation.frechet import frechet_distance
+from fcacli.evaluation.kernel import kernel_distance
+from fcacli.evaluation.report import bootstrap_interval
+from fcacli.events import Message, Report, silent
+from fcacli.workflows.benchmark_arms import ARMS, GROUPS, REFERENCE, Arm, Group
+from fcacli.workflows.benchmark_choose import tried
+from fcacli.workflows.benchmark_pictures import write_pictures
+from fcacli.workflows.benchmark_text import markdown, text
+from fcacli.workspace import Workspace, atomic_file, read_json, write_json
+
+METRICS = ("success", "target", "others", "psnr", "ssim", "given_psnr")
+COMPARED = ("success", "psnr")
+ENOUGH = 256
+"""Clips below which a distance of sets says little; it falls with their number."""
+Row = dict[str, Any]
+
+
+def write_tables(
+    workspace: Workspace, settings: Mapping[str, Any], report: Report = silent
+) -> tuple[list[Path], str, dict[str, Any]]:
+    """Write benchmark.json, benchmark.md and the pictures from all rows there are; returns the files, the table as text, and
+    what benchmark.json holds."""
+    folder, rows = workspace.root, _rows(workspace)
+    lines = [line for group in GROUPS for line in lines_of(group, rows)]
+    if not lines:
+        return [], "no run is finished yet", {"settings": dict(settings), "lines": [], "tried": tried(workspace)}
+    few = min((line["clips"] for line in lines if line["frechet"] is not None), default=ENOUGH)
+    if few < ENOUGH:
+        report(Message(f"Frechet and kernel distances on {few} clips say little; they want {ENOUGH}", "warning"))
+    results = {
+        "settings": dict(settings),
+        "conditions": _conditions([row for found in rows.values() for row in found]),
+        "lines": lines,
+        "tried": tried(workspace),
+    }
+    write_json(folder / "benchmark.json", results)
+    with atomic_file(folder / "benchmark.md") as temporary:
+        temporary.write_text(markdown(results), encoding="utf-8")
+    pictures = write_pictures(workspace, settings["reserved"])
+    return [*pictures, folder / "benchmark.md", folder / "benchmark.json"], text(results), results
+
+
+def _rows(workspace: Workspace) -> dict[str, list[Row]]:
+    """The rows of each arm, a seed each, features with them; trials are none."""
+    found: dict[str, list[Row]] = {}
+    for path in sorted((workspace.root / "rows").glob("*.json")):
+        if path.name.startswith("trial-"):
+            continue
+        row = read_json(path)
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as features:
+            row["features"] = (features["predicted"], features["true"])
+        found.setdefault(row["arm"], []).append(row)
+    return found
+
+
+def lines_of(group: Group, rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
+    """The lines of a group that have rows; for ablations the whole FCA on their clips, with their seed, comes first."""
+    arms = [arm for arm in ARMS if arm.group == group and arm.name in rows]
+    reference = list(rows.get(REFERENCE[group], ()))
+    if group == "ablation" and arms and reference:
+        reference = [cut(row, rows[arms[0].name][0]["clips"]) for row in reference if row["seed"] == 0]
+        whole = next(arm for arm in ARMS if arm.name == REFERENCE[group])
+        return [line_of(whole, reference, group), *(line_of(arm, rows[arm.name], group, reference) for arm in arms)]
+    return [line_of(arm, rows[arm.name], group, reference if arm.name != REFERENCE[group] else ()) for arm in arms]
+
+
+def cut(row: Row, clips: Sequence[Mapping[str, Any]]) -> Row:
+    """A row on those clips alone."""
+    wanted = {clip["id"] for clip in clips}
+    kept = [i for i, clip in enumerate(row["clips"]) if clip["id"] in wanted]
+    return row | {"clips": [row["clips"][i] for i in kept], "features": tuple(part[kept] for part in row["features"])}
+
+
+def line_of(arm: Arm, rows: Sequence[Row], group: Group, reference: Sequence[Row] = ()) -> dict[str, Any]:
+    """One method over its seeds, and how far `reference`, where given, is above it on the same clips."""
+    first = rows[0]
+    line: dict[str, Any] = {"arm": arm.name, "title": arm.title, "group": group, "seeds": len(rows)}
+    line |= {"clips": len(first["clips"]), "steps": first["steps"], "lr": first.get("lr"), "parameters": first["parameters"]}
+    line |= {"multiply_adds": first["multiply_adds"]}
+    for name in ("seconds_per_step", "seconds_per_clip"):
+        values = [row[name] for row in rows if row.get(name) is not None]
+        line[name] = float(np.median(values)) if values else None
+    for metric in METRICS:
+        line[metric] = mean_and_interval(per_clip(rows, metric))
+        line[metric]["seeds"] = [float(np.mean([np.mean(clip[metric]) for clip in row["clips"]])) for row in rows]
+    for metric in ("psnr", "ssim"):
+        line[metric]["per_frame"] = np.mean([[clip[metric] for clip in row["clips"]] for row in rows], axis=(0, 1)).tolist()
+    for name, distance in (("frechet", frechet_distance), ("kernel", kernel_distance)):
+        line[name] = float(np.mean([distance(*row["features"]) for row in rows])) if line["clips"] > 1 else None
+    if reference and [clip["id"] for clip in reference[0]["clips"]] == [clip["id"] for clip in first["clips"]]:
+        line["fca_above"] = {metric: difference(reference, rows, metric) for metric in COMPARED}
+    return line
+
+
+def per_clip(rows: Sequence[Row], metric: str) -> np.ndarray:
+    """(N,): of each clip the mean over its frames and over seeds."""
+    return np.array([[np.mean(clip[metric]) for clip in row["clips"]] for row in rows], np.float64).mean(axis=0)
+
+
+def mean_and_interval(values: np.ndarray) -> dict[str, Any]:
+    """Of (N,) clips."""
+    return {"value": float(values.mean()), "interval": bootstrap_interval(values)}
+
+
+def difference(one: Sequence[Row], other: Sequence[Row], metric: str) -> dict[str, Any]:
+    """one - other with the paired bootstrap interval: clips are drawn together with both their scores."""
+    return mean_and_interval(per_clip(one, metric) - per_clip(other, metric))
+
+
+def _conditions(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What all rows were made under; more than one entry where they were made under several."""
+    names = ("hardware", "date", "version", "commit")
+    return {name: sorted({row["made"][name] for row in rows if row["made"][name]}) for name in names}

@@ -1,0 +1,141 @@
+"""The results of `fca benchmark` to read: in the terminal, and as Markdown with every condition."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fcacli.workflows.benchmark_arms import FEW, GROUPS, RATES, TRIAL_SHARE
+
+COLUMNS = (
+    *("", "task success", "PSNR (dB)", "first / last frame", "SSIM", "given (dB)", "mini-FVD", "mini-KVD"),
+    *("trained", "multiply-adds", "s/step", "s/clip", "seeds x clips"),
+)
+IN_TERMINAL = (0, 1, 2, 4, 5, 6, 8, 10, 11, 12)
+"""Columns that fit there."""
+Line = Mapping[str, Any]
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The tables aligned, a group each."""
+    parts = []
+    for group, title in GROUPS.items():
+        if lines := [line for line in results["lines"] if line["group"] == group]:
+            rows = [[row[i] for i in IN_TERMINAL] for row in (COLUMNS, *map(cells, lines))]
+            widths = [max(len(row[i]) for row in rows) for i in range(len(IN_TERMINAL))]
+            shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+            parts.append("\n".join([title, shown[0], "-" * max(map(len, shown)), *shown[1:]]))
+    if above := [line for line in results["lines"] if "fca_above" in line and line["group"] != "ablation"]:
+        shown = [f"FCA minus {line['title']}: {above_of(line)}" for line in above if line["parameters"]]
+        parts.append("\n".join(shown))
+    return "\n\n".join(part for part in parts if part) + "\n[95 % bootstrap interval over clips]"
+
+
+def cells(line: Line) -> list[str]:
+    """One line of a table, as COLUMNS."""
+    return [
+        line["title"],
+        _percent(line["success"]),
+        _figure(line["psnr"], 2),
+        f"{line['psnr']['per_frame'][0]:.1f} / {line['psnr']['per_frame'][-1]:.1f}",
+        f"{line['ssim']['value']:.3f}",
+        "" if line["arm"].startswith("copy") else f"{line['given_psnr']['value']:.1f}",
+        "" if line["frechet"] is None else f"{line['frechet']:.2f}",
+        "" if line["kernel"] is None else f"{line['kernel']:.3f}",
+        f"{line['parameters'] / 1e6:.2f} M" if line["parameters"] else "",
+        f"{line['multiply_adds'] / 1e9:.2f} G" if line["multiply_adds"] else "",
+        f"{line['seconds_per_step']:.2f}" if line["seconds_per_step"] is not None else "",
+        f"{line['seconds_per_clip']:.2f}" if line["seconds_per_clip"] is not None else "",
+        f"{line['seeds']} x {line['clips']}",
+    ]
+
+
+def _percent(score: Mapping[str, Any]) -> str:
+    value = f"{100 * score['value']:.0f} %"
+    if score["interval"] is None:
+        return value
+    low, high = (100 * bound for bound in score["interval"])
+    return f"{value} [{low:.0f}, {high:.0f}]"
+
+
+def _figure(score: Mapping[str, Any], digits: int) -> str:
+    value = f"{score['value']:.{digits}f}"
+    if score["interval"] is None:
+        return value
+    low, high = score["interval"]
+    return f"{value} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def above_of(line: Line) -> str:
+    """How far FCA is above a line, clip by clip."""
+    success, psnr = line["fca_above"]["success"], line["fca_above"]["psnr"]
+    return f"task success {_percent(success).replace(' %', ' points')}, PSNR {_figure(psnr, 2)} dB"
+
+
+# ---------------------------------------------------------------- Markdown
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """benchmark.md."""
+    parts = ["# fca benchmark"]
+    for group, title in GROUPS.items():
+        lines = [line for line in results["lines"] if line["group"] == group]
+        if lines:
+            parts += [f"## {title[0].upper()}{title[1:]}", _table(COLUMNS, [cells(line) for line in lines])]
+        if compared := [line for line in lines if "fca_above" in line]:
+            rows = [[line["title"], _percent(line["fca_above"]["success"]), _figure(line["fca_above"]["psnr"], 2)]
+                    for line in compared]  # fmt: skip
+            heads = ("FCA minus", "task success, points", "PSNR (dB)")
+            parts.append(_table(heads, [[cell.replace(" %", "") for cell in row] for row in rows]))
+    parts += ["## What was tried", _tried(results), "## Conditions", _conditions(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _tried(results: Mapping[str, Any]) -> str:
+    """Every learning rate that was tried, and those that the tables stand under."""
+    rates = {(line["arm"], line["steps"]): line["lr"] for line in results["lines"] if line["lr"] is not None}
+    used = _table(
+        ("arm", "learning rate", "steps"),
+        [[arm, f"{lr:g}", str(steps)] for (arm, steps), lr in rates.items()],
+    )
+    if not results["tried"]:
+        return f"Nothing was tried (`--choose` does); the learning rates are the base's defaults.\n\n{used}"
+    rows = []
+    for trial in results["tried"]:
+        outcome = [trial["failed"], "", ""] if trial["failed"] else [f"{100 * trial['success']:.0f} %", f"{trial['psnr']:.2f}"]
+        rows.append([trial["arm"], f"{trial['lr']:g}", str(trial["steps"]), *outcome, str(trial.get("clips", ""))][:6])
+    factors = ", ".join(f"{factor:.2g}" for factor in RATES)
+    said = (
+        f"Each kind of adapter was trained for 1/{TRIAL_SHARE} of the steps at {factors} times the base's default learning rate"
+        " and scored on reserved clips; the highest task success was taken, of equals the highest PSNR."
+    )
+    heads = ("arm", "learning rate", "steps", "task success", "PSNR (dB)", "clips")
+    return f"{said}\n\n{_table(heads, rows)}\n\nThe tables stand under:\n\n{used}"
+
+
+def _conditions(results: Mapping[str, Any]) -> str:
+    settings, made = results["settings"], results["conditions"]
+    said = {name: ", ".join(values) or "unknown" for name, values in made.items()}
+    return "\n".join(
+        f"- {line}"
+        for line in (
+            f"fca {said['version']}, commit {said['commit']}, {said['date']}, {said['hardware']}",
+            f"base {settings['base']}, fingerprint {settings['base_fingerprint']}",
+            f"{settings['steps']} steps on {settings['clips']} clips; all arms see the same clips, noise and time steps in the"
+            " same order; clips of objects and backgrounds that the base has not seen",
+            f"scored on {settings['scored']} held-out clips ({min(FEW, settings['scored'])} for one part changed), on the"
+            " frames that were not given; learning rates and curves use other clips",
+            "[95 % bootstrap interval over clips; a clip counts with its mean over seeds; differences are paired by clip]",
+            "task success: a pixel program finds the named thing within 3 pixels of its true place in the last frame, all"
+            " others within 3 pixels of theirs",
+            "given (dB): PSNR of the model's own version of the given frames, which the given ones replace in all others",
+            "mini-FVD, mini-KVD: Frechet distance and unbiased cubic-kernel distance on features of the bundled 3-D network,"
+            " against the true versions of the same clips; comparable with nothing but each other, at equal numbers of clips;"
+            " below 256 clips they say little",
+            "multiply-adds: of one call of the model for one clip, what is computed once per clip not counted",
+            "s/step, s/clip: median time of a training step, and of predicting one clip with all its denoising steps",
+        )
+    )
