@@ -7,15 +7,16 @@ A file is only ever read as one of FORMATS, so that no play list in it opens oth
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcacli.data.images import IMAGE_SUFFIXES, Unreadable, list_images, read_image, too_large
+from fcacli.data.images import IMAGE_SUFFIXES, Unreadable, decode_image, list_images, read_image, too_large
 from fcacli.data.resize import resize, resize_frame
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
@@ -52,6 +53,10 @@ class Track:
     """Frames per second by the header."""
     problem: str = ""
     """Why frames are missing or damaged; "" if none are."""
+    rotated: bool = False
+    """Whether a rotation or mirror that the file asks for was applied."""
+    promised: int = 0
+    """Frames by the header of a whole video file; 0 where it does not say it."""
 
     @property
     def times(self) -> list[float]:
@@ -101,14 +106,23 @@ def frames_of(path: Path, track: Track, fps: float | None = None) -> Iterator[np
     Raises:
         Unreadable: not one frame can be decoded, or there are more than LONGEST_CLIP allows.
     """
-    size, pixels = None, 0
     if path.is_dir():
-        source = _pictures(path, track, fps)
+        source = pictures_of(path, _paths_in(path), track, fps)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        source = _picture(path, track)
+        source = pictures_of(path, [path], track, fps)
     else:
-        source = _video_frames(path, track)
-    for frame in source:
+        source = video_frames(path, track)
+    return bounded(source, path, track)
+
+
+def bounded(frames: Iterator[np.ndarray], path: Path, track: Track) -> Iterator[np.ndarray]:
+    """`frames` with all of the first one's size.
+
+    Raises:
+        Unreadable: there is not one, or there are more than LONGEST_CLIP allows.
+    """
+    size, pixels = None, 0
+    for frame in frames:
         size = size or (frame.shape[1], frame.shape[0])
         pixels += frame.shape[0] * frame.shape[1]
         if pixels > LONGEST_CLIP:
@@ -172,64 +186,117 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
     return np.stack([kept[index] for index in chosen])
 
 
-def _pictures(folder: Path, track: Track, fps: float | None) -> Iterator[np.ndarray]:
+def pictures_of(where: Path, pictures: Iterable[Path | bytes], track: Track, fps: float | None = None) -> Iterator[np.ndarray]:
+    """Pictures taken at `fps`; `where` they lie is named where one of them cannot be read."""
+    track.rate = fps or FALLBACK_FPS
+    for index, picture in enumerate(pictures):
+        frame = read_image(picture) if isinstance(picture, Path) else decode_image(picture, where)
+        track.stamps.append(index / track.rate)
+        yield frame
+
+
+def _paths_in(folder: Path) -> list[Path]:
     try:
         paths = list_images(folder)
     except OSError as error:
         raise Unreadable(folder, _say(error)) from None
     if not paths:
         raise Unreadable(folder, "it holds no pictures")
-    track.rate = fps or FALLBACK_FPS
-    for index, path in enumerate(paths):
-        frame = read_image(path)
-        track.stamps.append(index / track.rate)
-        yield frame
+    return paths
 
 
-def _picture(path: Path, track: Track) -> Iterator[np.ndarray]:
-    frame = read_image(path)
-    track.stamps.append(0.0)
-    yield frame
+@dataclass(frozen=True)
+class Span:
+    """The part of a video from the frame nearest to `start` on."""
+
+    start: float
+    """Seconds."""
+    stop: float | None = None
+    """Seconds; the frame nearest to it is the first one that does not belong to it."""
+    count: int | None = None
+    """Instead of `stop`: so many frames."""
+
+    def holds(self, time: float, taken: int, step: float) -> bool:
+        """Whether the frame shown at `time`, after `taken` ones of the span, still belongs to it."""
+        return (self.stop is None or time < self.stop - step / 2) and (self.count is None or taken < self.count)
+
+    def missing(self, taken: int, end: float, step: float) -> str:
+        """What is wrong if the video ends at `end` after `taken` frames of the span; "" if nothing."""
+        if self.count is not None and taken < self.count:
+            return f"{taken} of {self.count} frames are there: the video ends at {end:.2f} s"
+        if self.stop is not None and end < self.stop - 1.5 * step:
+            return f"the video ends at {end:.2f} s, the clip at {self.stop:.2f} s"
+        return ""
 
 
-def _video_frames(path: Path, track: Track) -> Iterator[np.ndarray]:
-    """Decode until the end or the first error; the error becomes the track's problem."""
+def video_frames(path: Path, track: Track, data: bytes | None = None, span: Span | None = None) -> Iterator[np.ndarray]:
+    """Decode a file (or `data`, then `path` is only its name) until the end or the first error, which becomes the track's
+    problem."""
     import av
-    from av.video.reformatter import VideoReformatter
 
     only = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    try:  # absolute: a name like "a:b.mp4" is no protocol
-        container = av.open(str(path.absolute()), container_options=only, metadata_errors="replace")
+    # absolute: a name like "a:b.mp4" is no protocol
+    file: Any = str(path.absolute()) if data is None else BytesIO(data)
+    try:
+        container = av.open(file, container_options=only, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise Unreadable(path, _say(error)) from None
     with container:
-        streams = [stream for stream in container.streams.video if "attached" not in str(stream.disposition).lower()]
-        if not streams:
-            raise Unreadable(path, "it holds no video stream")
-        stream = streams[0]
-        if (stream.width or 0) * (stream.height or 0) > LARGEST_FRAME:
-            raise Unreadable(path, too_large(stream.width, stream.height, LARGEST_FRAME))
-        stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # where the size changes on the way
-        stream.codec_context.thread_count = 1  # clips are short, and cores are used by working on many
+        stream = _video_stream(container, path)
         track.rate = float(stream.average_rate or stream.base_rate or FALLBACK_FPS)
-        reformatter = VideoReformatter()
-        damaged, end = 0, 0.0
+        track.promised = stream.frames if span is None else 0
         try:
-            for frame in container.decode(stream):
-                damaged += frame.is_corrupt
-                end = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
-                picture = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                picture = _upright(picture, frame, stream)
-                track.stamps.append(frame.time)
-                _require_plausible(track)
-                yield picture
+            damaged, end, whole = yield from _decoded(container, stream, track, span)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             track.problem = f"decoding ends after {len(track.stamps)} frames: {_say(error)}"
-        else:
-            if damaged:
-                track.problem = f"{damaged} of {len(track.stamps)} frames are damaged"
-            elif track.stamps:
-                track.problem = _missing_tail(container, stream, track, end)
+            return
+        if damaged:
+            track.problem = f"{damaged} of {len(track.stamps)} frames are damaged"
+        elif whole and span is not None:
+            track.problem = span.missing(len(track.stamps), end, 1 / track.rate)
+        elif whole and track.stamps:
+            track.problem = _missing_tail(container, stream, track, end)
+
+
+def _video_stream(container: "InputContainer", path: Path) -> "VideoStream":
+    streams = [stream for stream in container.streams.video if "attached" not in str(stream.disposition).lower()]
+    if not streams:
+        raise Unreadable(path, "it holds no video stream")
+    stream = streams[0]
+    if (stream.width or 0) * (stream.height or 0) > LARGEST_FRAME:
+        raise Unreadable(path, too_large(stream.width, stream.height, LARGEST_FRAME))
+    stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # where the size changes on the way
+    stream.codec_context.thread_count = 1  # clips are short, and cores are used by working on many
+    return stream
+
+
+def _decoded(
+    container: "InputContainer", stream: "VideoStream", track: Track, span: Span | None
+) -> Generator[np.ndarray, None, tuple[int, float, bool]]:
+    """The pictures; then how many are damaged, when the last one ends, and whether the video ended with it."""
+    from av.video.reformatter import VideoReformatter
+
+    reformatter, step = VideoReformatter(), 1 / track.rate
+    damaged, end = 0, 0.0
+    if span is not None and span.start > 0 and stream.time_base is not None:
+        container.seek(max(0, int((span.start - step) / stream.time_base)), stream=stream)
+    for frame in container.decode(stream):
+        if span is not None:
+            if frame.time is None:
+                raise ValueError("its frames have no time stamps")
+            if frame.time < span.start - step / 2:
+                end = frame.time + step
+                continue
+            if not span.holds(frame.time, len(track.stamps), step):
+                return damaged, end, False
+        damaged += frame.is_corrupt
+        end = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
+        picture = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        picture = _upright(picture, frame, stream, track)
+        track.stamps.append(frame.time)
+        _require_plausible(track)
+        yield picture
+    return damaged, end, True
 
 
 def _require_plausible(track: Track) -> None:
@@ -237,7 +304,7 @@ def _require_plausible(track: Track) -> None:
         raise ValueError(f"its time stamps leap by {track.stamp(-1) - track.stamp(0):.0f} seconds")
 
 
-def _upright(picture: np.ndarray, frame: "VideoFrame", stream: "VideoStream") -> np.ndarray:
+def _upright(picture: np.ndarray, frame: "VideoFrame", stream: "VideoStream", track: Track) -> np.ndarray:
     """Apply the pixel aspect, then the frame's display matrix (quarter turns and mirrors)."""
     aspect = float(stream.sample_aspect_ratio or 1)
     height, width = picture.shape[:2]
@@ -253,6 +320,7 @@ def _upright(picture: np.ndarray, frame: "VideoFrame", stream: "VideoStream") ->
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), dtype=np.int32)[:5])
     if abs(a) + abs(d) < abs(b) + abs(c):
         picture, a, d = picture.transpose(1, 0, 2), c, b
+    track.rotated = track.rotated or a < 0 or d < 0 or b != 0
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 

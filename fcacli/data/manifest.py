@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from fcacli.data.source import Source
 from fcacli.errors import FcaError, Misuse
 from fcacli.workspace import atomic_file
 
@@ -33,10 +34,10 @@ class Record:
     text: str
     """The prompt."""
     split: Split
-    video: Path
-    """A video file, or a folder of pictures."""
-    fps: float | None = None
-    """Rate of a folder of pictures; videos have their own times."""
+    source: Source
+    """Where its frames lie, and how they are read."""
+    claimed: int | None = None
+    """Frames that the raw data's own description says it has; what counts is what decodes."""
 
 
 @dataclass(frozen=True)

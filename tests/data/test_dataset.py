@@ -8,6 +8,7 @@ from fcacli.data.cache import EncodedStore, caption_key, encode_key
 from fcacli.data.dataset import EncodedClips, collate, order, sample_frames, usable_clips
 from fcacli.data.decode import decode, resize
 from fcacli.data.manifest import Clip, write_split
+from fcacli.data.source import Video
 from fcacli.data.transcode import transcode
 from fcacli.errors import FcaError
 
@@ -20,7 +21,7 @@ def prepared(root, lengths):
     for index, frames in enumerate(lengths):
         raw = write_video(root / f"{index}.webm", moving_square(frames, seed=index))
         target = root / "val" / "videos" / f"{index}.mp4"
-        clips.append(transcode(raw, target, text=f"caption {index % 2}", source=raw.name))
+        clips.append(transcode(Video(raw), target, text=f"caption {index % 2}", label=raw.name))
     write_split(root, "val", clips)
     (root / "dataset.json").write_text("{}")
     return clips

@@ -23,7 +23,7 @@ def layout(root, train=(), validation=(), test=(), videos=(), prefix="labels/", 
 
 def records(root):
     notes = []
-    return [(r.id, r.text, r.split, r.video.name) for r in read("ssv2", root, notes.append)], notes
+    return [(r.id, r.text, r.split, r.source.path.name) for r in read("ssv2", root, notes.append)], notes
 
 
 BOTH = {"train": [("2", "pushing cup"), ("4", "lifting box ")], "validation": [("74225", "spinning cube")]}
@@ -61,7 +61,7 @@ def test_folders_of_frames_where_there_is_no_webm(tmp_path):
         (tmp_path / "rawframes" / id).mkdir(parents=True)
     (tmp_path / "74225").mkdir()
     assert [name for *_, name in records(tmp_path)[0]] == ["2.webm", "4", "74225"]
-    assert next(iter(read("ssv2", tmp_path, print))).fps == 12
+    assert [r.source.fps for r in read("ssv2", tmp_path, print) if r.id == "4"] == [12]
 
 
 def test_ids_may_be_numbers(tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fcacli.data.decode import VIDEO_SUFFIXES
 from fcacli.data.manifest import Record, Split, first_of, is_text
+from fcacli.data.source import Video
 from fcacli.errors import FcaError
 
 VIDEO_COLUMNS = ("file_name", "video")
@@ -65,7 +66,7 @@ def read(root: Path, note: Callable[[str], None]) -> Iterator[Record]:
     for video, text in captioned:
         below = video.relative_to(root) if video.is_relative_to(root) else Path(video.name)
         split = SPLIT_OF.get(below.parts[0].lower(), "train") if len(below.parts) > 1 else "train"
-        yield Record(str(below.with_suffix("")), text, split, video)
+        yield Record(str(below.with_suffix("")), text, split, Video(video))
 
 
 def _listed(root: Path, broken: list[str]) -> list[Pair] | None:

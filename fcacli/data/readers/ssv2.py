@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fcacli.data.manifest import SPLITS, Record, Split, first_of, is_text
+from fcacli.data.source import Pictures, Video
 from fcacli.errors import FcaError
 from fcacli.workspace import read_json
 
@@ -75,7 +76,8 @@ def read(root: Path, note: Callable[[str], None]) -> Iterator[Record]:
         for id, text in entries:
             if id in there and text and not (split == "train" and id in held_out):
                 there.remove(id)  # a second row of the same clip is left out
-                yield Record(id, text, split, Path(layout.videos.get(id) or layout.folders[id]), FPS)
+                file = layout.videos.get(id)
+                yield Record(id, text, split, Video(Path(file)) if file else Pictures(Path(layout.folders[id]), FPS))
 
 
 def _search(folder: str, layout: Layout, depth: int) -> None:
