@@ -234,14 +234,7 @@ def video_frames(path: Path, track: Track, data: bytes | None = None, span: Span
     problem."""
     import av
 
-    only = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    # absolute: a name like "a:b.mp4" is no protocol
-    file: Any = str(path.absolute()) if data is None else BytesIO(data)
-    try:
-        container = av.open(file, container_options=only, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise Unreadable(path, _say(error)) from None
-    with container:
+    with _opened(path, data) as container:
         stream = _video_stream(container, path)
         track.rate = float(stream.average_rate or stream.base_rate or FALLBACK_FPS)
         track.promised = stream.frames if span is None else 0
@@ -256,6 +249,29 @@ def video_frames(path: Path, track: Track, data: bytes | None = None, span: Span
             track.problem = span.missing(len(track.stamps), end, 1 / track.rate)
         elif whole and track.stamps:
             track.problem = _missing_tail(container, stream, track, end)
+
+
+def _opened(path: Path, data: bytes | None = None) -> "InputContainer":
+    import av
+
+    only = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    # absolute: a name like "a:b.mp4" is no protocol
+    file: Any = str(path.absolute()) if data is None else BytesIO(data)
+    try:
+        return av.open(file, container_options=only, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise Unreadable(path, _say(error)) from None
+
+
+def video_header(path: Path) -> tuple[str, int, int]:
+    """What a file says of itself: name of the codec (FFmpeg's: h264, mpeg4, av1, vp9), stored width and height.
+
+    Raises:
+        Unreadable: it is no video.
+    """
+    with _opened(path) as container:
+        stream = _video_stream(container, path)
+        return stream.codec.canonical_name, stream.width, stream.height
 
 
 def _video_stream(container: "InputContainer", path: Path) -> "VideoStream":

@@ -4,7 +4,8 @@ A source is small, knows no open file and travels to other processes. Nothing is
 are read in place by their offset, or (in a compressed stream) carried along as the bytes of one small file.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import numpy as np
 
 from fcacli.data.decode import FALLBACK_FPS, Span, Track, Unreadable, bounded, frames_of, pictures_of, video_frames
 from fcacli.data.images import list_images
+
+LARGEST_FILE = 2**26
+"""Bytes of one member of an archive that is taken into memory; a clip of Something-Something has 0.1 MB."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ class Source:
         """
         return [_state(self.path), self.piece]
 
+    def digest(self) -> str:
+        """SHA-256 of the bytes of this piece; "" where other clips share the file and reading it would cost more than
+        decoding the piece.
+
+        Raises:
+            OSError: the source is gone or not accessible.
+        """
+        return ""
+
 
 @dataclass(frozen=True)
 class Video(Source):
@@ -66,6 +79,9 @@ class Video(Source):
 
     def frames(self, track: Track) -> Iterator[np.ndarray]:
         return bounded(video_frames(self.path, track, span=self.span), self.path, track)
+
+    def digest(self) -> str:
+        return _digest([self.path]) if self.span is None else ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,9 @@ class VideoBytes(Source):
         place = self.path / self.name
         return bounded(video_frames(place, track, self.data), place, track)
 
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
 
 @dataclass(frozen=True)
 class Pictures(Source):
@@ -96,6 +115,9 @@ class Pictures(Source):
 
     def state(self) -> list[Any]:
         return [_state(path) for path in list_images(self.path)]
+
+    def digest(self) -> str:
+        return _digest(list_images(self.path))
 
 
 @dataclass(frozen=True)
@@ -122,6 +144,9 @@ class NumberedPictures(Source):
     def state(self) -> list[Any]:
         paths = [self.path / self.pattern.format(number) for number in (self.numbers[0], self.numbers[-1])]
         return [*(_state(path) for path in paths if path.exists()), self.piece]
+
+    def digest(self) -> str:
+        return _digest([path for path in self._paths() if path.exists()])
 
     def _paths(self) -> list[Path]:
         return [self.path / self.pattern.format(number) for number in self.numbers]
@@ -150,10 +175,18 @@ class PictureBytes(Source):
         yield from bounded(pictures_of(place, self._read(), track, self.fps), place, track)
         track.problem = f"{self.missing} of its {count} frames are not there" if self.missing else ""
 
+    def digest(self) -> str:
+        digest = hashlib.sha256()
+        for data in self._read():
+            digest.update(data)
+        return digest.hexdigest()
+
     def _read(self) -> Iterator[bytes]:
         try:
             with self.path.open("rb") as file:
                 for offset, size in self.places:
+                    if size > LARGEST_FILE:
+                        raise Unreadable(self.path, f"{self.name} holds a picture of {size:,} bytes")
                     file.seek(offset)
                     yield file.read(size)
         except OSError as error:
@@ -176,11 +209,22 @@ class Array(Source):
     def frames(self, track: Track) -> Iterator[np.ndarray]:
         return bounded(self._pictures(track), self.path / self.name, track)
 
+    def digest(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
+
     def _pictures(self, track: Track) -> Iterator[np.ndarray]:
         track.rate = self.fps
         for index, frame in enumerate(self.pixels):
             track.stamps.append(index / self.fps)
             yield frame
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _state(path: Path) -> list[Any]:

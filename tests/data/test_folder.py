@@ -43,8 +43,8 @@ def test_a_text_beside_each_video(tmp_path):
     (tmp_path / "b.txt").write_text(" lifting\n cup\n")
     (tmp_path / "sub" / "a.txt").write_text("dropping box")
     assert records(tmp_path) == (
-        [("b", "lifting cup", "train"), ("sub/a", "dropping box", "train")],
-        ["1 of 3 videos have no caption"],
+        [("b", "lifting cup", "train"), ("bare", "", "train"), ("sub/a", "dropping box", "train")],
+        [],
     )
 
 
@@ -83,7 +83,7 @@ def test_listed_videos_that_are_not_there_are_counted(tmp_path):
         ({"metadata.csv": "video,text\na.mp4,x"}, "none of the 1 videos listed"),
         ({"metadata.csv": "video,text\n"}, "name no videos"),
         ({"videos.txt": "a.mp4\nb.mp4", "prompts.txt": "x"}, "has 2 lines and prompts.txt 1"),
-        ({"a.mp4": "", "metadata.parquet": "PAR1"}, "metadata.parquet, which is not read"),
+        ({"a.mp4": "", "metadata.parquet": "PAR1"}, "metadata.parquet is not a Parquet file"),
     ],
 )
 def test_each_broken_folder_is_one_clear_error(tmp_path, files, message):
