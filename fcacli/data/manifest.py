@@ -9,8 +9,6 @@ data/<name>/skipped.json                       clips left out, with the reason
 import dataclasses
 import json
 import operator
-import re
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +59,7 @@ class Clip:
     frame_times: list[float]
     """Presentation time of each frame in seconds, the first at 0."""
     content: str
-    """SHA-256 of the stored frames as they decode: shape and RGB bytes."""
+    """SHA-256 of the frames before they were encoded (shape and RGB bytes), and of the encoder's settings."""
 
     @property
     def id(self) -> str:
@@ -169,24 +167,6 @@ def write_split(dataset: Path, split: Split, clips: Iterable[Clip]) -> None:
     with atomic_file(dataset / split / "metadata.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for clip in clips:
             file.write(json.dumps(dataclasses.asdict(clip)) + "\n")
-
-
-def file_names(ids: Iterable[str]) -> list[str]:
-    """A safe file name (no suffix) for each id, in order, and no two alike even where case does not count.
-
-    A plain id is its own name; separators, dots in front and control characters become "_", long ones are cut.
-    """
-    taken: set[str] = set()
-    names = []
-    for id in ids:
-        plain = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", id)).lstrip("._-")
-        plain = plain.encode()[:NAME_BYTES].decode(errors="ignore").rstrip(".") or "clip"
-        name, number = plain, 2
-        while name.casefold() in taken:
-            name, number = f"{plain}-{number}", number + 1
-        taken.add(name.casefold())
-        names.append(name)
-    return names
 
 
 def _clip(line: bytes, where: str) -> Clip:

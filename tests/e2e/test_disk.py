@@ -43,7 +43,7 @@ def fill(folder: Path, at: str, **values) -> tuple:
 
 def test_full_while_preparing(server, disk, prepared, raw):
     command = ["prepare", "ssv2", raw, "--workers", 1]
-    for at, call in (("fcacli.data.convert:convert", 3), ("fcacli.workflows.prepare:write_split", 1)):
+    for at, call in (("fcacli.data.convert:convert", 3), ("fcacli.workflows.prepared:write_split", 1)):
         full = server.run(disk, *command, faults=fill(disk, at, call=call), code=1)
         assert_said(full, "No space left on device")
         assert not leftovers(disk)
