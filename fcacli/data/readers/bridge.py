@@ -26,7 +26,7 @@ from fcacli.errors import FcaError
 Note = Callable[[str], None]
 FPS = 5.0
 """Of the robot's cameras."""
-SHARD = re.compile(r".+-(train|val|validation|test)\.tfrecord(-\d{5}-of-\d{5})?")
+SHARD = re.compile(r".+-(train|val|validation|test)\.tfrecord(-\d{5})?(-of-\d{5})?")
 SPLIT_OF: dict[str, Split] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 PLAIN = re.compile(r"raw|train|val|\d+|\d{4}-\d\d-\d\d_[\d-]+|traj_group\d*")
 """Folders above a trajectory that do not name its task."""
@@ -202,7 +202,7 @@ def _rlds(root: Path, camera: int, note: Note) -> Iterator[Record]:
                     found += 1
                     text = _step_text(path, features.get("steps/language_instruction", []))
                     source = PictureBytes(path, f"{number}/image_{camera}", tuple(features[key]), FPS)
-                    yield Record(f"{name.replace('.', '-')}-{number}", text, SPLIT_OF[match[1]], source)
+                    yield Record(f"{match[1]}{match[2] or ''}-{number}", text, SPLIT_OF[match[1]], source)
             except FcaError as error:
                 broken.append(error.message)
     if not found:

@@ -19,6 +19,8 @@ CHUNK = 2**20
 """Characters of a JSON list that are read at a time."""
 LONGEST_ROW = 2**24
 """Characters; no row of any dataset comes near."""
+LONGEST_NUMBER = 64
+"""Characters."""
 LARGEST_GROUP = 2**30
 """Bytes that a row group of a Parquet file may unpack to, of the columns read."""
 
@@ -133,13 +135,13 @@ class _Text:
                 if len(self.text) - self.place > LONGEST_ROW or not self._more():
                     raise
                 continue
-            if end < len(self.text) or not self._more():  # a number may go on
+            if len(self.text) - end > LONGEST_NUMBER or not self._more():  # "-1." may go on
                 self.place = end
                 return value
 
     def _more(self) -> bool:
-        chunk = self.file.read(CHUNK)
-        self.text, self.place = self.text[self.place :] + chunk, 0
+        if chunk := self.file.read(CHUNK):
+            self.text, self.place = self.text[self.place :] + chunk, 0
         return bool(chunk)
 
 

@@ -16,7 +16,7 @@ from fcacli.errors import FcaError, Misuse
 
 LINE = re.compile(r"(\w+)/(v_\w+\.avi)(?:\s+\d+)?")
 FOLDS = (1, 2, 3)
-DEPTH = 3
+DEPTH = 4
 """Levels of folders that are searched."""
 
 
