@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fcacli.data.decode import FALLBACK_FPS, Span, Track, Unreadable, bounded, frames_of, pictures_of, video_frames
-from fcacli.data.images import list_images
+from fcacli.data.decode import bounded, frames_of, pictures_of
+from fcacli.data.images import Unreadable, list_images
+from fcacli.data.track import FALLBACK_FPS, Track
+from fcacli.data.video import Span, video_frames
 
 LARGEST_FILE = 2**26
 """Bytes of one member of an archive that is taken into memory; a clip of Something-Something has 0.1 MB."""

@@ -8,8 +8,9 @@ from fixtures_path import fixture
 from raw_videos import cut, moving_square, turn, write_video
 
 from fcacli.data import source as sources
-from fcacli.data.decode import Span, Track, Unreadable, decode
+from fcacli.data.decode import Track, Unreadable, decode
 from fcacli.data.source import Array, NumberedPictures, PictureBytes, Pictures, Video, VideoBytes
+from fcacli.data.video import Span
 
 
 def write_pictures(folder, count, suffix="png"):
@@ -93,6 +94,33 @@ def test_a_span_holds_the_frames_nearest_to_its_ends(tmp_path, fps):
         wanted = [n for n, time in enumerate(times) if start - 0.5 / fps <= time < stop - 0.5 / fps]
         assert np.array_equal(frames, whole.frames[wanted]), (start, stop)
         assert track.times == pytest.approx([times[n] for n in wanted], abs=2e-3)
+
+
+def test_a_span_of_a_video_with_frames_out_of_order(tmp_path):
+    import av
+
+    path = tmp_path / "a.mp4"  # as cameras write it: frames refer to later ones, groups of 12
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"bf": "3", "g": "12", "x264-params": "open-gop=1"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for picture in moving_square(90):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = decode(path)
+    assert len(whole.frames) == 90
+    for first in (0, 5, 11, 12, 13, 47, 80):
+        track = Track()
+        frames = list(Video(path, Span(whole.times[first], count=10)).frames(track))
+        assert np.array_equal(frames, whole.frames[first : first + 10]), first
+        assert track.problem == "" and track.times == whole.times[first : first + 10]
+
+
+def test_a_span_of_a_real_video_in_av1():
+    path = fixture("lerobot/v2.1_g1") / "videos" / "chunk-000" / "observation.images.cam_high" / "episode_000029.mp4"
+    whole = decode(path)
+    for first in (0, 1, 100, 191):
+        frames = list(Video(path, Span(first / 30, count=30)).frames(Track()))
+        assert np.array_equal(frames, whole.frames[first : first + 30]), first
 
 
 def test_spans_that_follow_each_other_share_no_frame(tmp_path):

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcacli.data.decode import Span
 from fcacli.data.manifest import Record, Split, first_of, is_text
 from fcacli.data.readers.tables import csv_names, csv_rows
 from fcacli.data.readers.tar import numbered_members
 from fcacli.data.source import NumberedPictures, PictureBytes, Source, Video
+from fcacli.data.video import Span
 from fcacli.errors import FcaError
 
 Note = Callable[[str], None]

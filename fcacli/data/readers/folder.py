@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fcacli.data.decode import VIDEO_SUFFIXES
 from fcacli.data.manifest import Record, Split, first_of, is_text
 from fcacli.data.readers.tables import csv_names, csv_rows, jsonl_rows, lines, parquet_names, parquet_rows
 from fcacli.data.source import Video
+from fcacli.data.video import VIDEO_SUFFIXES
 from fcacli.errors import FcaError
 
 VIDEO_COLUMNS = ("file_name", "video")

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from fcacli.data.decode import Span, Unreadable, video_header
+from fcacli.data.images import Unreadable
 from fcacli.data.manifest import Record, Split, first_of, is_text
 from fcacli.data.readers.tables import jsonl_rows, parquet_rows
 from fcacli.data.source import Video
+from fcacli.data.video import Span, video_header
 from fcacli.errors import FcaError
 from fcacli.workspace import read_json
 
