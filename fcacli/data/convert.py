@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fcacli.data.decode import Unreadable
-from fcacli.data.journal import Outcome, Skipped, Stored, file_digest
+from fcacli.data.journal import Outcome, Skipped, Stored, source_digest
 from fcacli.data.manifest import Split
 from fcacli.data.transcode import Task, Unusable, inspect, transcode
 from fcacli.errors import FcaError
@@ -59,7 +59,7 @@ def convert(job: Job) -> Done:
         FcaError: the clip cannot be written; a source that cannot be used is an outcome.
     """
     start = time.perf_counter()
-    digest = file_digest(job.task.source)
+    digest = source_digest(job.task.source)
     outcome = None if digest and digest == job.digest else _outcome(job)
     return Done(outcome, digest, time.perf_counter() - start)
 

@@ -59,7 +59,7 @@ class Entry:
     key: str
     place: str
     digest: str
-    """SHA-256 of the source's bytes where it is a file of its own, else ""."""
+    """SHA-256 of the source's bytes, "" where it was not taken."""
     outcome: dict[str, Any]
     """JSON form of an Outcome; `outcome_from` checks it."""
 
@@ -133,13 +133,10 @@ def source_key(name: str, label: str, source: Source, settings: list[Any]) -> tu
         return "", place
 
 
-def file_digest(source: Source) -> str:
-    """SHA-256 of a source that is a whole file; "" of any other, and of one that cannot be read."""
-    if source.piece:
-        return ""
+def source_digest(source: Source) -> str:
+    """SHA-256 of a source's bytes; "" where reading them would cost too much, or cannot be done."""
     try:
-        with source.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return source.digest()
     except OSError:
         return ""
 

@@ -20,7 +20,7 @@ from fcacli.data.transcode import Task
 from fcacli.errors import FcaError
 from fcacli.events import Message, Progress, Report
 from fcacli.workflows.lock import locked
-from fcacli.workflows.prepared import check_same_source
+from fcacli.workflows.prepared import check_same_source, mark_unfinished
 from fcacli.workspace import Workspace, remove_leftovers, slug
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class Preparation:
         self._strict()
         total, done = self.plan.count(mine), self.plan.count(f"{mine} and outcome not null")
         self.report(Progress(phase, done, total))
-        workers = min(self.options.workers or cores(), max(1, total - done))
+        left = total - done
+        workers = min(self.options.workers or cores(), max(1, left))
         with Journal(self.dataset / self._journal(work)) as journal:
             for job, end in convert_all(self._jobs(work), workers):
                 outcome = self.plan.revive(job.position) if end.outcome is None else end.outcome
@@ -112,7 +113,7 @@ class Preparation:
                 if isinstance(outcome, Skipped):
                     self._strict(outcome)
                 elif end.outcome is not None:
-                    self._measure(outcome, end.seconds, work, total - done, workers)
+                    self._measure(outcome, end.seconds, work, left, workers)
                 done += 1
                 self.report(Progress(phase, done, total))
 
@@ -156,21 +157,35 @@ class Preparation:
         return need | ({"process_seconds": round(mean(self.seconds) * count, 1)} if self.seconds else {})
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Hold the dataset: alone, or together with the other parts of the same job."""
+    def alone(self) -> Iterator[None]:
+        """Hold the dataset against everybody else."""
+        with locked(self.dataset, f"{self.dataset} {BUSY}", WAIT):
+            for other in sorted((self.dataset / ".shards").glob("*")):
+                with locked(other, f"part {other.name} of {self.dataset} {BUSY}", WAIT):
+                    pass
+            remove_leftovers(self.dataset, "*", "*/videos")
+            yield
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Hold the dataset, alone or together with the other parts of the job; what was done before is taken over, and it is
+        marked where something is missing."""
         number, parts = self.options.shard
         with ExitStack() as held:
             if parts == 1:
-                held.enter_context(locked(self.dataset, f"{self.dataset} {BUSY}", WAIT))
-                for other in sorted((self.dataset / ".shards").glob("*")):
-                    with locked(other, f"part {other.name} of {self.dataset} {BUSY}", WAIT):
-                        pass
-                remove_leftovers(self.dataset, "*", "*/videos")
+                held.enter_context(self.alone())
+                self._take_over()
             else:
+                own = self.dataset / ".shards" / f"{number}-of-{parts}"
                 with locked(self.dataset, f"{self.dataset} {BUSY}", waiting=self.report):
-                    own = self.dataset / ".shards" / f"{number}-of-{parts}"
                     held.enter_context(locked(own, f"part {number} of {parts} of {self.dataset} {BUSY}", WAIT))
+                    self._take_over()
             yield
+
+    def _take_over(self) -> None:
+        self.recall()
+        if self.plan.count("outcome is null"):
+            mark_unfinished(self)
 
     @contextmanager
     def joining(self) -> Iterator[None]:

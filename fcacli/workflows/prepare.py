@@ -117,13 +117,9 @@ def prepare(
         Misuse: an option that cannot be right.
     """
     options = options or PrepareOptions(**choices)
-    with begin(reader, raw, workspace, name, options, report) as work, work.at_work():
-        work.recall()
-        reused = work.plan.count("content not null")
-        if work.plan.count("outcome is null"):
-            prepared.mark_unfinished(work)
+    with begin(reader, raw, workspace, name, options, report) as work, work.preparing():
         work.convert("preparing clips", "store")
-        made = work.plan.count("content not null and fresh = 1")
+        made, reused = _made_and_reused(work)
         if made:
             os.sync()  # what dataset.json says is there, is on the disk
         if options.shard != (1, 1):
@@ -155,13 +151,16 @@ def check(
     options = options or PrepareOptions(**choices)
     if options.shard != (1, 1):
         raise Misuse("--check looks at the whole: leave out --shard")
-    with begin(reader, raw, workspace, name, options, report) as work, work.at_work():
+    with begin(reader, raw, workspace, name, options, report) as work, work.alone():
         work.recall_checked()
-        reused = work.plan.count("content not null")
         work.convert("checking clips", "check")
-        made = work.plan.count("content not null and fresh = 1")
+        made, reused = _made_and_reused(work)
         page = prepared.look(work, report)
         return _result(work, made, reused, page)
+
+
+def _made_and_reused(work: Preparation) -> tuple[int, int]:
+    return work.plan.count("content not null and fresh = 1"), work.plan.count("content not null and fresh = 0")
 
 
 def _result(work: Preparation, made: int, reused: int, page: Path | None, waiting: int = 0) -> PrepareResult:

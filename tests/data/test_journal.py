@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from fcacli.data.facts import Facts
-from fcacli.data.journal import Entry, Journal, Skipped, Stored, file_digest, outcome_from
+from fcacli.data.journal import Entry, Journal, Skipped, Stored, outcome_from, source_digest
 from fcacli.data.manifest import Clip
 from fcacli.data.source import Video
 from fcacli.errors import FcaError
@@ -62,11 +62,11 @@ def test_a_damaged_outcome_is_refused(change):
         outcome_from(dataclasses.asdict(STORED) | change)
 
 
-def test_only_a_file_of_its_own_has_a_digest(tmp_path):
+def test_a_source_that_cannot_be_read_has_no_digest(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"video")
-    assert len(file_digest(Video(path))) == 64
-    assert file_digest(Video(tmp_path)) == file_digest(Video(tmp_path / "none.mp4")) == ""
+    assert len(source_digest(Video(path))) == 64
+    assert source_digest(Video(tmp_path)) == source_digest(Video(tmp_path / "none.mp4")) == ""
 
 
 def test_a_full_disk_is_named(tmp_path):
