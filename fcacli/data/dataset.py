@@ -17,11 +17,12 @@ from fcacli.data.cache import EncodedStore, Keys
 from fcacli.data.decode import Track, Unreadable, frames_of, resize, sample_indices
 from fcacli.data.eightbit import unpack
 from fcacli.data.manifest import Clip, Clips, Split, read_split
+from fcacli.data.picture import unpack_frames
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
 
 Images = Literal["exact", "packed", "frames"]
-"""How a split has its image features: as they are, in 8 bits, or computed from the given frames when they are needed."""
+"""How a split has its image features: as they are, in 8 bits, or computed when they are needed, from stored pictures."""
 
 
 Sample = dict[str, Any]
@@ -106,10 +107,7 @@ class EncodedClips(Dataset[Sample]):
     """The samples of a split from an `EncodedStore`, in the order of `clips`."""
 
     store: EncodedStore
-    dataset: Path
-    split: Split
     clips: Sequence[Clip]
-    clip_config: ClipConfig
     clip_keys: Keys
     """(n,)"""
     caption_keys: Keys
@@ -127,15 +125,15 @@ class EncodedClips(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """
         Raises:
-            FcaError: the clip or its caption is not (or no longer) encoded, or its video not there to be read.
+            FcaError: the clip or its caption is not (or no longer) encoded.
         """
         clip = self.clips[index]
         sample = {"id": clip.id, **self._entry(clip, "videos", self.clip_keys[index])}
         caption = self._entry(clip, kind_of("captions", self.packed), self.caption_keys[index])
         sample |= {"text_mask": caption.pop("mask"), **caption}
         if self.images == "frames":
-            frames = given_frames(self.dataset, self.split, clip, self.clip_config)
-            return {**sample, "frames": torch.from_numpy(frames)}
+            pictures = self._entry(clip, "frames", self.clip_keys[index])["jpeg"]
+            return {**sample, "frames": torch.from_numpy(unpack_frames(pictures.numpy()))}
         return sample | self._entry(clip, kind_of("images", self.images == "packed"), self.clip_keys[index])
 
     def _entry(self, clip: Clip, kind: str, key: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 GROUP = 32
 """Neighbouring values with one scale; all of a row where d is no multiple of it."""
-RANK = 80
+RANK = 64
 """Dimensions of a text's rows that are kept."""
 
 Packed = dict[str, Tensor]

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fcacli.config import ClipConfig
 from fcacli.data.cache import EncodedStore, Keys, caption_key, encode_key
 from fcacli.data.dataset import EncodedClips, Images, given_frames, kind_of, sample_frames, unpacked, usable_clips
 from fcacli.data.eightbit import pack, pack_text
 from fcacli.data.manifest import Clip, Clips, Split, read_split
+from fcacli.data.picture import pack_frames
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
 from fcacli.workflows.encode_batches import Error, ahead, batches_of, in_batches, packed_entries, tracked
@@ -26,8 +29,6 @@ from fcacli.workflows.lock import locked
 from fcacli.workspace import remove_leftovers
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fcacli.model.bases.cogvideox import CogVideoX
     from fcacli.model.conditioning import Given
 
@@ -43,8 +44,6 @@ Chosen = dict[Split, Clips]
 class Encoded:
     """The clips of a dataset as one base sees them."""
 
-    folder: Path
-    """data/<name>"""
     store: EncodedStore
     encoder: str
     """Identifies what encoded them, see `encoder_id`."""
@@ -53,7 +52,7 @@ class Encoded:
     """Those that are encoded."""
     images: Images
     """Of train clips; those of val clips are exact, like their captions."""
-    encode_image: Callable[[np.ndarray], "Tensor"]
+    encode_image: Callable[[np.ndarray], Tensor]
     """Given frames (n, H, W, 3) to features."""
     left_out: list[str]
     """Ids of those whose video could not be read."""
@@ -63,14 +62,13 @@ class Encoded:
         clip_keys, caption_keys = keys_of(self.clips[split], self.clip_config, self.encoder)
         train = split == "train"
         images: Images = self.images if train else "exact"
-        place = (self.store, self.folder, split, self.clips[split], self.clip_config)
-        return EncodedClips(*place, clip_keys, caption_keys, packed=train, images=images)
+        return EncodedClips(self.store, self.clips[split], clip_keys, caption_keys, packed=train, images=images)
 
     def unpack(self, batch: Any) -> dict[str, Any]:
         """A batch or a sample with text and image features as the model takes them."""
         return unpacked(batch, self.encode_image)
 
-    def null(self) -> tuple["Tensor", "Tensor"]:
+    def null(self) -> tuple[Tensor, Tensor]:
         """Text (L, d_text) and mask (L,) of the empty caption."""
         entry = self.store.get(kind_of("captions", False), caption_key("", self.encoder))
         if entry is None:
@@ -154,7 +152,7 @@ def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipCon
     if not len(kept["train"]):
         raise FcaError(f"none of the {len(clips['train'])} train clips of {dataset} can be read", "fca prepare ssv2 ./raw")
     left_out = [clips[split][int(index)].id for split in clips for index in np.flatnonzero(np.isin(keys[split][0], lost))]
-    return Encoded(dataset, store, encoder, clip_config, kept, planned.images, base.encode_image, left_out)
+    return Encoded(store, encoder, clip_config, kept, planned.images, base.encode_image, left_out)
 
 
 @dataclass
@@ -184,7 +182,7 @@ class _Job:
             "captions": train[1],
             "captions-exact": np.concatenate([np.array([self.null], np.uint64), val[1]]),
             "videos": np.concatenate([train[0], val[0]]),
-            "images": train[0] if self.plan.images == "packed" else train[0][:0],
+            "images" if self.plan.images == "packed" else "frames": train[0],
             "images-exact": val[0],
         }
 
@@ -215,18 +213,19 @@ class _Job:
         """Latents of all frames, and of the given ones alone."""
         given = self.clip_config.init_frames
 
-        def compute(frames: np.ndarray) -> dict[str, "Tensor"]:
+        def compute(frames: np.ndarray) -> dict[str, Tensor]:
             return {"latents": self.base.encode_video(frames), "init_latents": self.base.encode_init(frames[:, :given])}
 
         self._clips("videos", split, "videos", sample_frames, compute, None)
 
     def images(self, split: Split) -> None:
-        """Features of the given frames."""
+        """Features of the given frames, or pictures of these."""
         packed = split == "train"
         if packed and self.plan.images == "frames":
+            self._clips("frames", split, "images", _pictures, _as_picture, None)
             return
 
-        def compute(frames: np.ndarray) -> dict[str, "Tensor"]:
+        def compute(frames: np.ndarray) -> dict[str, Tensor]:
             features = self.base.encode_image(frames.reshape(-1, *frames.shape[2:]))  # (B * P, d_image)
             return {"image": features.unflatten(0, (len(frames), -1))}
 
@@ -239,7 +238,7 @@ class _Job:
         split: Split,
         what: str,
         load: Callable[[Path, Split, Clip, ClipConfig], np.ndarray],
-        compute: Callable[[np.ndarray], dict[str, "Tensor"]],
+        compute: Callable[[np.ndarray], dict[str, Tensor]],
         error: Error | None,
     ) -> None:
         """Encode the clips of a split that are missing; packed where `error` is measured.
@@ -280,6 +279,15 @@ def _counts(keys: dict[Split, tuple[Keys, Keys]]) -> Counts:
         [len(np.unique(part)) for part in keys[split]] for split in ("train", "val")
     )
     return Counts(clips, captions, val_clips, val_captions + 1)
+
+
+def _pictures(dataset: Path, split: Split, clip: Clip, clip_config: ClipConfig) -> np.ndarray:
+    """A clip's given frames as they are kept, uint8 (T0, bytes)."""
+    return pack_frames(given_frames(dataset, split, clip, clip_config))
+
+
+def _as_picture(pictures: np.ndarray) -> dict[str, Tensor]:
+    return {"jpeg": torch.from_numpy(pictures)}
 
 
 def _of(split: Split) -> str:

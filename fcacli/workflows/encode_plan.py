@@ -2,7 +2,8 @@
 
 Latents are kept as they are. Captions and image features of train clips are kept in 8 bits (data/eightbit.py); those of the
 few val clips that a training uses are kept exactly, so that its validation clips are what `fca predict` gives. Where all
-would take more than BUDGET, image features of train clips are not kept but computed while training, from the given frames.
+would take more than BUDGET, image features of train clips are not kept but computed while training, from the given frames,
+which are kept as pictures (data/picture.py).
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from fcacli.config import ClipConfig
 from fcacli.data.dataset import Images
 from fcacli.data.eightbit import has_factors, packed_shapes
+from fcacli.data.picture import picture_bytes
 from fcacli.data.shard import Row, row_bytes
 from fcacli.model.bases.frames import latent_frames
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 BUDGET = 100e9
 """Bytes."""
+SAID = {
+    "videos": "latents",
+    "captions": "captions in 8 bits",
+    "images": "image features in 8 bits",
+    "frames": "given frames",
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,19 @@ class Plan:
 
     def said(self) -> str:
         """The sizes for a person."""
-        kept = {"latents": "videos", "captions in 8 bits": "captions", "image features in 8 bits": "images"}
+        kept = {
+            "latents": "videos",
+            "captions in 8 bits": "captions",
+            "image features in 8 bits": "images",
+            "given frames": "frames",
+        }
         listed = [f"{name} {gigabytes(self.bytes(kind))}" for name, kind in kept.items() if self.counts.get(kind)]
         exact = sum(self.bytes(kind) for kind in self.counts if kind.endswith("-exact"))
         listed.append(f"exact ones for validation {gigabytes(exact)}")
         if self.images == "frames":
-            listed.append(f"image features are computed while training, kept they would take {gigabytes(self.images_stored)}")
+            listed.append(
+                f"image features are computed from these while training, kept they would take {gigabytes(self.images_stored)}"
+            )
         return f"{gigabytes(self.total)}: {', '.join(listed)}"
 
 
@@ -81,6 +96,7 @@ def plan(base: "CogVideoX", clip: ClipConfig, counts: Counts) -> Plan:
         "captions-exact": {"text": (dtype, (length, d_text)), **mask},
         "images-exact": {"image": (dtype, (patches, encoder["hidden_size"]))},
         "captions": {**_named("text", packed_shapes(length, d_text, factors)), **mask},
+        "frames": {"jpeg": (torch.uint8, (clip.init_frames, picture_bytes(clip.width, clip.height)))},
         "images": _named("image", packed_shapes(patches, encoder["hidden_size"], False)),
     }
     amounts = {
@@ -93,7 +109,7 @@ def plan(base: "CogVideoX", clip: ClipConfig, counts: Counts) -> Plan:
     whole = Plan(amounts, rows, "packed", amounts["images"] * row_bytes(rows["images"]))
     if whole.total <= BUDGET:
         return whole
-    return Plan({**amounts, "images": 0}, rows, "frames", whole.images_stored)
+    return Plan({**amounts, "images": 0, "frames": counts.train_clips}, rows, "frames", whole.images_stored)
 
 
 def _named(name: str, packed: Row) -> Row:

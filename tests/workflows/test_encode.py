@@ -174,10 +174,10 @@ def test_all_of_ssv2_on_cogvideox_2b_stays_below_100_gb(monkeypatch):
     read = {"transformer": configs / "cogvideox-2b.json", "vae": configs / "vae.json"}
     base._configs = {name: json.loads(path.read_text()) for name, path in read.items()} | {"image_encoder": vision}
     clip = replace(CLIP, width=256, height=256)
-    for captions, expected in ((100_000, "66.2 GB"), (168_913, "92.7 GB")):
+    for captions, expected in ((100_000, "75.5 GB"), (168_913, "96.7 GB")):
         planned = plan(base, clip, Counts(168_913, captions, 32, 33))
         assert planned.said().startswith(expected) and planned.total < 100e9
-        assert planned.images == "frames" and "kept they would take 94.1 GB" in planned.said()
+        assert planned.images == "frames" and "they would take 94.1 GB" in planned.said()
     small = plan(base, clip, Counts(30_000, 20_000, 32, 33))
     assert small.images == "packed" and small.total < 40e9
 
@@ -185,14 +185,17 @@ def test_all_of_ssv2_on_cogvideox_2b_stays_below_100_gb(monkeypatch):
 def test_beyond_the_budget_image_features_are_computed_while_training(base, dataset, monkeypatch):
     monkeypatch.setattr(encode_plan, "BUDGET", 0)
     encoded, listener = run(base, dataset)
-    assert "image features are computed while training" in listener.said[0]
-    assert not (dataset / "cache" / "images").exists() and (dataset / "cache" / "images-exact").exists()
-    data = encoded.dataset("train")
-    batch = encoded.unpack(collate([data[3], data[1]]))
+    assert "image features are computed from these while training" in listener.said[0]
+    kinds = {path.name for path in (dataset / "cache").iterdir()}
+    assert kinds == {"videos", "captions", "captions-exact", "frames", "images-exact"}
+    again, listener = run(base, dataset)
+    assert not listener.events
+    data = again.dataset("train")
+    batch = again.unpack(collate([data[3], data[1]]))
     for row, index in enumerate((3, 1)):
-        frames = given_frames(dataset, "train", encoded.clips["train"][index], CLIP)
-        assert torch.allclose(batch["image"][row], base.encode_image(frames), atol=1e-5)
-        assert torch.equal(encoded.given("train", index)[0].image[0], base.encode_image(frames))
+        exact = base.encode_image(given_frames(dataset, "train", encoded.clips["train"][index], CLIP))
+        assert 0 < (batch["image"][row] - exact).norm() / exact.norm() < 0.05
+        assert torch.allclose(encoded.given("train", index)[0].image[0], batch["image"][row], atol=1e-4)
     base.unload("image_encoder")
 
 
