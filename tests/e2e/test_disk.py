@@ -59,11 +59,11 @@ def workspace_on(disk, prepared):
 
 
 def test_full_while_training(server, workspace_on, straight, options):
-    """While encoding, in the log, in a checkpoint and in a validation."""
+    """While room is made for encodings, in the log, in a checkpoint and in a validation."""
     disk, command = workspace_on, ["train", *options, "--run", "first"]
     shutil.rmtree(disk / "data" / "ssv2" / "cache")
     for at, values in (
-        ("fcacli.data.cache:EncodedStore.put", {"call": 12}),
+        ("fcacli.data.cache:create", {"call": 3}),
         ("fcacli.training.log:RunLog.computed", {"call": 3}),
         ("torch:save", {}),
         ("fcacli.workflows.validation:write_pngs", {}),
