@@ -27,8 +27,10 @@ def bare(paths: tuple[Path, Path]) -> None:
     """What cannot be left out: decode, to RGB, cut and resize, encode."""
     import av
     import cv2
+    from av.video.reformatter import VideoReformatter
 
     cv2.setNumThreads(1)
+    to_rgb, to_yuv = VideoReformatter(), VideoReformatter()  # on one thread, as there is a process for each core
     source, target = paths
     with av.open(str(source)) as container, av.open(str(target), "w", options={"movflags": "+faststart"}) as out:
         stream = out.add_stream("libx264", rate=12, options=dict(ENCODER))
@@ -36,11 +38,11 @@ def bare(paths: tuple[Path, Path]) -> None:
         stream.codec_context.thread_count = 1
         container.streams.video[0].codec_context.thread_count = 1
         for number, frame in enumerate(container.decode(video=0)):
-            picture = frame.to_ndarray(format="rgb24")
+            picture = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
             left = (picture.shape[1] - picture.shape[0]) // 2
             square = np.ascontiguousarray(picture[:, left : left + picture.shape[0]])
             square = cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-            coded = av.VideoFrame.from_ndarray(square, format="rgb24").reformat(format="yuv444p")
+            coded = to_yuv.reformat(av.VideoFrame.from_ndarray(square, format="rgb24"), format="yuv444p", threads=1)
             coded.pts, coded.time_base = number, Fraction(1, 12)
             out.mux(stream.encode(coded))
         out.mux(stream.encode(None))
@@ -51,7 +53,9 @@ def textured(seed: int) -> np.ndarray:
     import cv2
 
     rng = np.random.default_rng(seed)
-    wide = cv2.resize(rng.integers(0, 256, (40, 80, 3), dtype=np.uint8), (WIDTH + FRAMES, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    wide = cv2.resize(
+        rng.integers(0, 256, (40, 80, 3), dtype=np.uint8), (WIDTH + FRAMES, HEIGHT), interpolation=cv2.INTER_CUBIC
+    )
     noise = rng.integers(0, 12, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     return np.stack([(wide[:, n : n + WIDTH] // 2 + noise) for n in range(FRAMES)])
 
