@@ -31,6 +31,8 @@ LARGEST_FRAME = 2**25
 """Pixels of a video's frame, 8K; more would fill the memory."""
 LONGEST_TIME = 6 * 3600
 """Seconds between the first and the last frame; beyond that the time stamps are damaged."""
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for one not yet downloaded."""
 REORDERED = 16
 """Frames by which decoding may be ahead of showing, at most, in H.264 and H.265."""
 
@@ -90,7 +92,16 @@ def _opened(path: Path, data: bytes | None = None) -> "InputContainer":
     try:
         return av.open(file, container_options=only, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise Unreadable(path, _say(error)) from None
+        pointer = data is None and _is_pointer(path)
+        raise Unreadable(path, "it is a Git LFS pointer: git lfs pull fetches the video" if pointer else _say(error)) from None
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(POINTER)) == POINTER
+    except OSError:
+        return False
 
 
 def video_header(path: Path) -> tuple[str, int, int]:
@@ -109,6 +120,8 @@ def _video_stream(container: "InputContainer", path: Path) -> "VideoStream":
     if not streams:
         raise Unreadable(path, "it holds no video stream")
     stream = streams[0]
+    if stream.codec_context is None:
+        raise Unreadable(path, "its video is in a format that is not known here")
     if (stream.width or 0) * (stream.height or 0) > LARGEST_FRAME:
         raise Unreadable(path, too_large(stream.width, stream.height, LARGEST_FRAME))
     stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # where the size changes on the way

@@ -171,3 +171,17 @@ def test_real_broken_files(name, outcome):
     track = Track()
     frames = list(Video(fixture(f"decode_edge/{name}")).frames(track))
     assert (len(frames), *frames[0].shape[:2], track.problem) == outcome
+
+
+def test_a_file_that_git_lfs_did_not_fetch_says_so(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
+    with pytest.raises(Unreadable, match="it is a Git LFS pointer: git lfs pull"):
+        list(Video(path).frames(Track()))
+
+
+def test_a_video_of_an_unknown_codec_is_unreadable(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_square(3))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(Unreadable, match="in a format that is not known here"):
+        list(Video(path).frames(Track()))

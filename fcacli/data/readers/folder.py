@@ -167,17 +167,32 @@ def _columns(names: list[str], where: str) -> tuple[str, str]:
 
 
 def _side_by_side(root: Path, broken: list[str]) -> Iterator[Pair]:
-    for folder, below, names in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in sorted(names):
-            video = Path(folder, name)
-            if video.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                caption = video.with_suffix(".txt")
-                text = " ".join(" ".join(lines(caption)).split()) if caption.is_file() else ""
-                if is_text(text):
-                    yield video, _unquote(text)
-                else:
-                    broken.append(f"cannot read {caption}: it is not valid UTF-8")
+    for video in _videos(root):
+        caption = video.with_suffix(".txt")
+        text = " ".join(" ".join(lines(caption)).split()) if caption.is_file() else ""
+        if is_text(text):
+            yield video, _unquote(text)
+        else:
+            broken.append(f"cannot read {caption}: it is not valid UTF-8")
+
+
+def _videos(folder: Path) -> Iterator[Path]:
+    """The video files below a folder, its own ones first; only their names are kept, not those of their captions."""
+    videos, below = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(entry.name)
+                    elif os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES:
+                        videos.append(entry.name)
+    except OSError as error:
+        raise FcaError(f"cannot read {folder}: {error.strerror}") from None
+    for name in sorted(videos):
+        yield folder / name
+    for name in sorted(below):
+        yield from _videos(folder / name)
 
 
 def _is_file(path: Path) -> bool:

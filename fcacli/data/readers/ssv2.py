@@ -27,6 +27,8 @@ FRAME_FOLDERS = ("rawframes", "frames", "rgb_frames")
 SPLIT_OF: dict[str, Split] = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 FPS = 12.0
 """Of the dataset; folders of frames do not say it."""
+MOST_NUMBERS = 2**20
+"""The dataset's ids are 1 to 220847."""
 DEPTH = 4
 """Levels of folders that are searched."""
 
@@ -70,8 +72,8 @@ class Count:
     unprompted: int = 0
     both: int = 0
     """Clips of train that are in validation or test as well."""
-    there: set[int | str] = field(default_factory=set)
-    held_out: set[int | str] = field(default_factory=set)
+    there: "Ids" = field(default_factory=lambda: Ids())
+    held_out: "Ids" = field(default_factory=lambda: Ids())
     example: str = "none"
 
 
@@ -85,7 +87,7 @@ def read(root: Path, note: Note) -> Iterator[Record]:
     layout = Layout()
     _search(str(root), layout, DEPTH)
     for folder in layout.frames:  # of clips that have no video
-        layout.found += sum(isinstance(layout.source(entry.name), Pictures) for entry in os.scandir(folder))
+        layout.found += sum(isinstance(layout.source(entry.name), Pictures) for entry in _entries(folder))
     if not layout.found and not layout.parts:
         raise FcaError(
             f"no clips below {root}: expected 20bn-something-something-v2/<id>.webm, rawframes/<id>/*.jpg or the archives",
@@ -116,9 +118,8 @@ def _labelled(root: Path, layout: Layout, count: Count, note: Note) -> Iterator[
     if any(remarks):
         note(f"labels list {count.known:,} clips: " + ", ".join(filter(None, remarks)))
     for split, id, text in _rows(layout, []):
-        key = _key(id)
-        if text and key in count.there and not (split == "train" and key in count.held_out):
-            count.there.remove(key)  # a second row of the same clip is left out
+        if text and id in count.there and not (split == "train" and id in count.held_out):
+            count.there.remove(id)  # a second row of the same clip is left out
             if (source := layout.source(id)) is not None:
                 yield Record(id, text, split, source)
 
@@ -160,26 +161,58 @@ def _archived(layout: Layout, note: Note) -> Iterator[Record]:
 def _count(layout: Layout, note: Note) -> Count:
     """The first pass over the labels: what is there and what is not."""
     count, broken = Count(), list[str]()
-    seen: set[int | str] = set()
-    right = 0
+    seen, right = Ids(), 0
     for split, id, text in _rows(layout, broken, held_out_first=True):
         right += 1
         count.unprompted += not text
-        key = _key(id)
         if split == "train":
-            count.both += key in count.held_out
+            count.both += id in count.held_out
         else:
-            count.held_out.add(key)
-        if key not in seen:
-            seen.add(key)
+            count.held_out.add(id)
+        if id not in seen:
+            seen.add(id)
             count.known += 1
             count.example = id if count.known == 1 else count.example
             if layout.source(id) is None:
                 count.missing += 1
             else:
-                count.there.add(key)
+                count.there.add(id)
     _tell_broken(broken, bool(right), note)
     return count
+
+
+class Ids:
+    """A set of ids that takes no memory to speak of: a bit for each number."""
+
+    def __init__(self) -> None:
+        self.bits = bytearray(MOST_NUMBERS // 8)
+        self.others: set[str] = set()
+        self.size = 0
+
+    def __contains__(self, id: str) -> bool:
+        number = _key(id)
+        return bool(self.bits[number >> 3] >> (number & 7) & 1) if isinstance(number, int) else number in self.others
+
+    def __len__(self) -> int:
+        return self.size
+
+    def add(self, id: str) -> None:
+        self._put(id, id not in self)
+
+    def remove(self, id: str) -> None:
+        """An id that is there."""
+        self._put(id, id in self)
+
+    def _put(self, id: str, changes: bool) -> None:
+        if changes:
+            there, number = id in self, _key(id)
+            self.size += -1 if there else 1
+            if isinstance(number, int):
+                self.bits[number >> 3] ^= 1 << (number & 7)
+            elif there:
+                self.others.remove(number)
+            else:
+                self.others.add(number)
 
 
 def _tell_broken(broken: list[str], right: bool, note: Note) -> None:
@@ -191,32 +224,38 @@ def _tell_broken(broken: list[str], right: bool, note: Note) -> None:
 
 
 def _search(folder: str, layout: Layout, depth: int) -> None:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise FcaError(f"cannot read {folder}: {error.strerror}") from None
     holds_frames = os.path.basename(folder).lower() in FRAME_FOLDERS
     below = []
-    for entry in entries:
+    for entry in _entries(folder):
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
         stem, suffix = os.path.splitext(entry.name)
         if suffix.lower() in VIDEOS:
             layout.videos.setdefault(folder, suffix)
-            layout.found, layout.example = layout.found + 1, stem
+            layout.found, layout.example = layout.found + 1, min(stem, layout.example or stem)
         elif match := LABELS.fullmatch(entry.name):
-            layout.labels.setdefault(SPLIT_OF[match[1].lower()], Path(entry.path))
+            split = SPLIT_OF[match[1].lower()]
+            layout.labels[split] = min(layout.labels.get(split, Path(entry.path)), Path(entry.path))
         elif (match := PARTS.fullmatch(entry.name)) and entry.is_file():
-            layout.parts.setdefault(int(match[1]), Path(entry.path))
+            layout.parts[int(match[1])] = min(layout.parts.get(int(match[1]), Path(entry.path)), Path(entry.path))
         elif entry.is_dir():
             if holds_frames or entry.name.isdecimal():
                 if layout.frames[-1:] != [folder]:
                     layout.frames.append(folder)
-                layout.example = entry.name
+                layout.example = min(entry.name, layout.example or entry.name)
             else:
                 below.append(entry.path)
-    for path in below if depth else ():
+    for path in sorted(below) if depth else ():
         _search(path, layout, depth - 1)
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, in no order: a list of 220,847 videos would take memory."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise FcaError(f"cannot read {folder}: {error.strerror}") from None
 
 
 def _rows(layout: Layout, broken: list[str], held_out_first: bool = False) -> Iterator[tuple[Split, str, str]]:
@@ -247,8 +286,8 @@ def _row(row: Any, where: str) -> tuple[str, str]:
 
 
 def _key(id: str) -> int | str:
-    """An id in little memory."""
-    return int(id) if id.isascii() and id.isdecimal() and len(id) < 18 and id[0] != "0" else id
+    """An id that is a number as a number."""
+    return int(id) if id.isascii() and id.isdecimal() and id[0] != "0" and len(id) < 8 and int(id) < MOST_NUMBERS else id
 
 
 def _kind(value: Any) -> str:
