@@ -27,7 +27,7 @@ FORBIDDEN = {
     "errors": {"config", "workspace", "events"},
     "events": {"config", "workspace", "errors"},
 }
-HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes", "numpy", "cv2", "av", "tensorboard")
+HEAVY = tuple("torch diffusers transformers accelerate peft bitsandbytes numpy cv2 av tensorboard pyarrow".split())
 TRACKED = (
     "fcacli",
     "tests",

@@ -4,6 +4,7 @@ import time
 import pytest
 from fixtures_path import fixture
 
+from fcacli.data.decode import Track
 from fcacli.data.readers import read
 from fcacli.errors import FcaError, Misuse
 
@@ -130,3 +131,15 @@ def test_real_subset():
         ("166766", "poking green frog doll so that it falls over", "val", "166766.webm"),
     ]
     assert notes == ["labels list 25,377 clips: 25,373 have no video here, 200 have no prompt, 8 videos have no label"]
+
+
+def test_real_folder_of_frames(tmp_path):
+    (tmp_path / "rawframes").symlink_to(fixture("ssv2/rawframes"))
+    (tmp_path / "labels").symlink_to(fixture("ssv2/labels"))
+    notes = []
+    (record,) = read("ssv2", tmp_path, notes.append)
+    track = Track()
+    frames = list(record.source.frames(track))
+    assert (record.id, record.text, record.split) == ("2", "pretending to pick a pillow up", "train")
+    assert (len(frames), frames[0].shape, track.problem) == (48, (240, 427, 3), "")
+    assert track.times[-1] == pytest.approx(47 / 12)
