@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from listening import crash, equal, weights
 from raw_videos import write_prepared
 
 from fcacli.config import ClipConfig
@@ -17,10 +18,12 @@ from fcacli.errors import FcaError, OutOfMemory
 from fcacli.events import Message, Progress
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.training import loader
 from fcacli.workflows import encode_batches, encode_plan, encode_room
 from fcacli.workflows.encode import choose_clips, encode
 from fcacli.workflows.encode_batches import ahead, in_batches
 from fcacli.workflows.encode_plan import Counts, plan
+from fcacli.workflows.train import train
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
 CLIPS = {
@@ -197,6 +200,19 @@ def test_beyond_the_budget_image_features_are_computed_while_training(base, data
         assert 0 < (batch["image"][row] - exact).norm() / exact.norm() < 0.05
         assert torch.allclose(encoded.given("train", index)[0].image[0], batch["image"][row], atol=1e-4)
     base.unload("image_encoder")
+
+
+@pytest.mark.parametrize("budget", [1e9, 0], ids=["stored", "computed"])
+def test_training_on_stored_features_resumes_bit_for_bit(workspace, asked, monkeypatch, budget):
+    """Interrupted and continued with another number of processes that load clips."""
+    monkeypatch.setattr(encode_plan, "BUDGET", budget)
+    monkeypatch.setattr(loader, "IN_MEMORY", 0)
+    straight = train(workspace, asked, gpus=0, run="straight", workers=0)
+    crash(workspace, asked, 3, run="other", workers=1)
+    result = train(workspace, gpus=0, workers=0)
+    assert result.finished and result.run.name == "other" and equal(weights(result.run), weights(straight.run))
+    kinds = {path.name for path in (workspace.dataset() / "cache").iterdir()}
+    assert ("frames" in kinds) == (budget == 0)
 
 
 def test_clips_that_cannot_be_read_are_named_and_left_out_of_all(base, dataset):
