@@ -27,7 +27,10 @@ FORBIDDEN = {
     "errors": {"config", "workspace", "events"},
     "events": {"config", "workspace", "errors"},
 }
-HEAVY = tuple("torch diffusers transformers accelerate peft bitsandbytes numpy cv2 av tensorboard pyarrow".split())
+HEAVY = (
+    *("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes"),
+    *("numpy", "cv2", "av", "pyarrow", "tensorboard"),
+)
 TRACKED = (
     "fcacli",
     "tests",
