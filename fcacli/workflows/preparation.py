@@ -73,6 +73,8 @@ class Preparation:
                 continue
             taken[record.split] += 1
             self.plan.add(number, record, name, self.raw)
+            if all(count == options.limit for count in taken.values()):
+                break  # what follows may be gigabytes of an archive
         self.plan.indexed()
         if not self.plan.count("text != ''"):
             having = f" that holds {options.match!r}" if options.match else ""

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from fixtures_path import fixture
-from raw_videos import moving_square, write_ssv2, write_video
+from raw_videos import cut, moving_square, write_ssv2, write_video
 from test_epic_kitchens import epic
 from test_ssv2_archives import archive, clips
 from test_ucf101 import ucf
@@ -53,6 +53,14 @@ def test_ssv2_from_the_downloaded_parts(tmp_path):
     raw = archive(tmp_path / "raw", clips(tmp_path, "77", "2"), wrapped=(0,))
     rows = [("train", "pushing cup", 18, 64, 48, 1.417), ("val", "dropping pen", 18, 64, 48, 1.417)]
     assert prepared("ssv2", raw) == (rows, {})
+
+
+def test_an_archive_is_read_no_further_than_asked(tmp_path):
+    raw = archive(tmp_path / "raw", clips(tmp_path, "2", "4", "77"))
+    cut(raw / "20bn-something-something-v2-02", 0.5)
+    done = fca("prepare", "ssv2", raw, "--workers", 1, "--split", "train", "--limit", 1)
+    assert done.exit_code == 0 and "damaged" not in done.output
+    assert "damaged" in fca("prepare", "ssv2", raw, "--workers", 1, "--split", "train").output
 
 
 def test_bridge_raw(tmp_path):
