@@ -6,7 +6,6 @@ again. A line cut short by a crash is ignored. Each process that prepares a data
 journal of its own and reads them all.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -104,10 +103,16 @@ class Journal:
                 torn = _is_torn(self.path)
                 self._file = self.path.open("a", encoding="utf-8")
                 self._file.write("\n" if torn else "")
-            self._file.write(json.dumps(dataclasses.asdict(entry)) + "\n")
+            self._file.write(json.dumps(vars(entry)) + "\n")
             self._file.flush()
         except OSError as error:
             raise FcaError(f"cannot write {self.path}: {error.strerror}", "is the disk full or the folder read-only?") from None
+
+
+def outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """The JSON form of an outcome; asdict would copy every time stamp."""
+    values = dict(vars(outcome))
+    return values | {name: vars(values[name]) for name in ("clip", "facts", "strip") if values.get(name) is not None}
 
 
 def outcome_from(values: Any) -> Outcome:

@@ -85,6 +85,8 @@ class Dataset:
     """When, ISO 8601."""
     version: str
     """Of fca."""
+    form: dict[str, Any]
+    """What the clips were brought to (`fcacli.data.sampling.Form`); null: as the sources have it."""
 
 
 class Clips(Sequence[Clip]):
@@ -166,7 +168,7 @@ def write_split(dataset: Path, split: Split, clips: Iterable[Clip]) -> None:
     """Write a split's metadata.jsonl, whole or not at all."""
     with atomic_file(dataset / split / "metadata.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for clip in clips:
-            file.write(json.dumps(dataclasses.asdict(clip)) + "\n")
+            file.write(json.dumps(vars(clip)) + "\n")
 
 
 def _clip(line: bytes, where: str) -> Clip:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fcacli.data.journal import Entry, Outcome, Skipped, Stored, outcome_from, source_key
+from fcacli.data.journal import Entry, Outcome, Skipped, Stored, outcome_from, outcome_values, source_key
 from fcacli.data.manifest import NAME_BYTES, Record, Split
 from fcacli.data.sampling import Form
 from fcacli.data.source import Source
@@ -177,9 +177,9 @@ class Plan:
 
     def put(self, position: int, outcome: Outcome, fresh: bool = True) -> None:
         """What became of a clip; `fresh`: in this run."""
-        values: dict[str, Any] = {"outcome": json.dumps(dataclasses.asdict(outcome)), "fresh": int(fresh)}
+        values: dict[str, Any] = {"outcome": json.dumps(outcome_values(outcome)), "fresh": int(fresh)}
         if isinstance(outcome, Stored):
-            values |= dataclasses.asdict(outcome.facts)
+            values |= vars(outcome.facts)
             values |= {"lies": outcome.split, "content": outcome.clip.content, "size": outcome.size, "fault": None}
         else:
             values |= {"fault": outcome.fault, "content": None}

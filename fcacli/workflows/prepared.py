@@ -34,6 +34,7 @@ def finish(work: "Preparation", report: Report) -> Path:
     """
     plan, dataset = work.plan, work.dataset
     _settle(work, report)
+    write_json(dataset / "skipped.json", [_printable(skipped) for skipped in plan.skipped()])
     _require_some(work, "skipped.json")
     if plan.count("content not null and lies != split"):
         mark_unfinished(work)
@@ -43,11 +44,12 @@ def finish(work: "Preparation", report: Report) -> Path:
             write_split(dataset, split, _clips(plan, split))
         else:
             (dataset / split / "metadata.jsonl").unlink(missing_ok=True)
-    page = _write_audit(work, {}, report)
+    page = _write_audit(work, {}, "skipped.json", report)
     counts: dict[str, int] = {split: plan.count(f"content not null and split = '{split}'") for split in SPLITS}
     skipped = plan.count("fault not null")
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    facts = Dataset(dataset.name, work.reader, str(work.raw.resolve()), counts, skipped, now, __version__)
+    form, raw = asdict(work.options.form), str(work.raw.resolve())
+    facts = Dataset(dataset.name, work.reader, raw, counts, skipped, now, __version__, form)
     write_json(dataset / "dataset.json", asdict(facts))
     (dataset / UNFINISHED).unlink(missing_ok=True)
     found = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
@@ -62,8 +64,8 @@ def look(work: "Preparation", report: Report) -> Path:
         FcaError: no clip can be used, or something cannot be written.
     """
     _settle(work, report)
+    page = _write_audit(work, work.needed(), "audit.json", report)
     _require_some(work, "audit.json")
-    page = _write_audit(work, work.needed(), report)
     counts = [(split, work.plan.count(f"content not null and split = '{split}'")) for split in SPLITS]
     found = ", ".join(f"{count:,} {split}" for split, count in counts if count)
     report(Message(f"{found} can be used; nothing was prepared, see {page}"))
@@ -112,7 +114,6 @@ def _require_some(work: "Preparation", listed: str) -> None:
     plan = work.plan
     if not plan.count("content not null"):
         first = next(plan.skipped())
-        write_json(work.dataset / listed, [_printable(skipped) for skipped in plan.skipped()])
         raise FcaError(
             f"none of the {len(plan)} clips can be used; {first.source}: {first.reason}",
             f"the others are listed in {work.dataset / listed}",
@@ -128,9 +129,8 @@ def _move(plan: Plan, dataset: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (dataset / stored.split / stored.clip.file_name).replace(target)
             except OSError as error:
-                raise FcaError(
-                    f"cannot write {target}: {error.strerror}", "run the same command when that is repaired"
-                ) from None
+                hint = "run the same command when that is repaired"
+                raise FcaError(f"cannot write {target}: {error.strerror}", hint) from None
             plan.put(position, replace(stored, split=split), fresh=False)
             journal.add(plan.entry(position))
 
@@ -140,8 +140,8 @@ def _clips(plan: Plan, split: Split) -> Iterator[Clip]:
         yield replace(stored.clip, text=text)
 
 
-def _write_audit(work: "Preparation", needed: dict[str, float], report: Report) -> Path:
-    """skipped.json, audit.json and audit.html; what is worth a line is said."""
+def _write_audit(work: "Preparation", needed: dict[str, float], listed: str, report: Report) -> Path:
+    """audit.json and audit.html; what is worth a line is said, and where the clips left out are `listed`."""
     plan, dataset = work.plan, work.dataset
     found: dict[str, Any] = {
         "name": dataset.name,
@@ -152,7 +152,6 @@ def _write_audit(work: "Preparation", needed: dict[str, float], report: Report) 
         "needed": needed,
         **audit(plan),
     }
-    write_json(dataset / "skipped.json", [_printable(skipped) for skipped in plan.skipped()])
     write_json(dataset / "audit.json", found)
     with atomic_file(dataset / "audit.html") as temporary:
         audit_page(temporary, found, plan)
@@ -160,7 +159,7 @@ def _write_audit(work: "Preparation", needed: dict[str, float], report: Report) 
         report(Message(line))
     if first := next(plan.skipped(), None):
         others = f" and {count - 1:,} more" if (count := plan.count("fault not null")) > 1 else ""
-        report(Message(f"left out, see {dataset / 'skipped.json'}: {first.source}: {first.reason}{others}", "warning"))
+        report(Message(f"left out, see {dataset / listed}: {first.source}: {first.reason}{others}", "warning"))
     return dataset / "audit.html"
 
 

@@ -66,7 +66,7 @@ def test_the_others_leave_nothing_half_written(server, trained, raw, tiny_base_f
         "eval": (["eval"], "fcacli.prediction.video:write_png"),
     }[command]
     shutil.rmtree(trained / "data" / "ssv2" / "cache")
-    process = server.start(trained, *words, faults=(wait_in(at, done=command == "encode"),))
+    process = server.start(trained, *words, faults=(wait_in(at, done=command in ("prepare", "encode")),))
     process.until(lambda: "waiting" in process.printed)
     assert leftovers(trained)
     process.send(number)

@@ -163,6 +163,16 @@ def test_check_goes_on_where_it_stopped_and_prepare_does_not_need_it(raw, tmp_pa
 
 
 @pytest.mark.parametrize("command", [prepare, check])
+def test_where_no_clip_can_be_used_the_page_or_the_list_says_why(tmp_path, command):
+    clip(tmp_path / "raw", "a", moving_square(3))
+    with pytest.raises(FcaError, match=r"none of the 1 clips can be used; a.mp4: fewer frames than needed: 3 of 16") as error:
+        command("folder", tmp_path / "raw", Workspace(tmp_path), name="d", workers=1)
+    folder = tmp_path / "data" / "d"
+    assert str(folder / ("skipped.json" if command is prepare else "audit.json")) in error.value.hint
+    assert "3 of 16" in (folder / ("skipped.json" if command is prepare else "audit.html")).read_text()
+
+
+@pytest.mark.parametrize("command", [prepare, check])
 def test_strict_stops_at_the_first(raw, tmp_path, command):
     with pytest.raises(FcaError, match=r"train/mute.mp4: it has no caption") as error:
         command("folder", raw, Workspace(tmp_path), workers=1, strict=True)
@@ -223,6 +233,8 @@ def test_a_dataset_of_sixteen_squares_by_seers_protocol(tmp_path):
     result = prepare("folder", root, Workspace(tmp_path), workers=1, form=form)
     clips = {one.id: one for split in ("train", "val") for one in read_split(result.folder, split)}
     assert {(one.frames, one.width, one.height) for one in clips.values()} == {(12, 32, 32)} and len(clips) == 2
+    facts = json.loads((result.folder / "dataset.json").read_text())["form"]
+    assert (facts["protocol"], facts["frames"], facts["init_frames"], facts["width"]) == ("seer", 12, 2, 32)
     path = next(result.folder.glob("*/videos/short.mp4"))
     assert np.abs(decode(path).frames[5:].astype(int) - 128).max() <= 3  # continued in mid-grey
     other = prepare("folder", root, Workspace(tmp_path), workers=1)  # another form: all anew
