@@ -154,8 +154,12 @@ def _archived(layout: Layout, note: Note) -> Iterator[Record]:
         note(f"{error.message}; {there:,} clips before that place are there")
     if not there:
         raise FcaError(f"the archives {parts[0]}, ... hold no clip that has a label", "do they belong together?")
-    if wanted or surplus:
-        note(f"labels list {known:,} clips with a prompt: {len(wanted):,} have no video here, {surplus:,} videos have no label")
+    remarks = [
+        f"{len(wanted):,} have no video here" if wanted else "",
+        f"{surplus:,} videos have no label" if surplus else "",
+    ]
+    if any(remarks):
+        note(f"labels list {known:,} clips with a prompt: " + ", ".join(filter(None, remarks)))
 
 
 def _count(layout: Layout, note: Note) -> Count:

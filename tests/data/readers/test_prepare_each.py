@@ -13,6 +13,9 @@ from twins import episode, write_lerobot_2, write_lerobot_3, write_pictures, wri
 from typer.testing import CliRunner
 
 from fcacli.cli.app import app
+from fcacli.data.manifest import Record
+from fcacli.data.readers import READERS
+from fcacli.data.source import Video
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +127,18 @@ def test_seers_clips_prompts_and_frames(tmp_path):
     assert [row[:5] for row in rows] == [("train", "put pot in sink", 16, 256, 256)] * 4 + [
         ("val", "put pot in sink", 16, 256, 256)
     ]
+
+
+def test_a_new_reader_is_a_function_and_a_line(tmp_path, monkeypatch):
+    def read(root, note):
+        for path in sorted(root.glob("*.mp4")):
+            yield Record(path.stem, path.stem.replace("_", " "), "train", Video(path))
+
+    monkeypatch.setitem(READERS, "named", (read, ()))
+    for number, name in enumerate(("lifting_a_cup", "dropping_a_pen")):
+        write_video(tmp_path / "raw" / f"{name}.mp4", moving_square(18, seed=number))
+    rows, _ = prepared("named", tmp_path / "raw")
+    assert sorted(row[1:3] for row in rows) == [("dropping a pen", 18), ("lifting a cup", 18)]
 
 
 def test_an_option_of_another_reader_is_misuse(tmp_path):
