@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fcacli.data.audit import amount, duration
+from fcacli.data.contact_sheet import COLUMNS
 from fcacli.data.plan import Plan
 from fcacli.data.sampling import SEER_FRAMES
 
@@ -25,7 +26,9 @@ def audit_page(path: Path, found: dict[str, Any], plan: Plan) -> None:
     environment.filters |= {"amount": amount, "duration": duration, "number": lambda value: f"{value:,}"}
     given = plan.form.init_frames or SEER_FRAMES.get(found["reader"], (1, 0))[0]
     excluded = found["excluded"][:MOST_ROWS]
-    page = environment.get_template(TEMPLATE).stream(found=found, excluded=excluded, strips=list(_strips(plan)), given=given)
+    page = environment.get_template(TEMPLATE).stream(
+        found=found, excluded=excluded, strips=list(_strips(plan)), given=given, columns=COLUMNS
+    )
     with path.open("wb") as file:
         page.dump(file, encoding="utf-8", errors="xmlcharrefreplace")
 

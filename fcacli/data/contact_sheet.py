@@ -1,4 +1,4 @@
-"""A few frames of a clip side by side as a small JPEG, for the contact sheet of the audit."""
+"""A few frames of a clip as one small JPEG, for the contact sheet of the audit."""
 
 import base64
 import io
@@ -13,11 +13,13 @@ HEIGHT = 96
 """Pixels of a thumbnail."""
 SHOWN = 16
 """Most frames of a clip."""
+COLUMNS = 8
+"""Thumbnails side by side."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Thumbnails of one clip in one picture."""
+    """Thumbnails of one clip in one picture, row by row, COLUMNS in each."""
 
     jpeg: str
     """Base64."""
@@ -52,7 +54,11 @@ class StripMaker:
         count = len(self._thumbs)
         shown = [int(index) for index in np.unique(np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int))]
         thumbs = [self._thumbs[index] for index in shown]
-        file = io.BytesIO()
-        Image.fromarray(np.hstack(thumbs)).save(file, "JPEG", quality=82)
         height, width = thumbs[0].shape[:2]
+        sheet = np.full((-(-len(thumbs) // COLUMNS) * height, min(COLUMNS, len(thumbs)) * width, 3), 128, np.uint8)
+        for index, thumb in enumerate(thumbs):
+            top, left = index // COLUMNS * height, index % COLUMNS * width
+            sheet[top : top + height, left : left + width] = thumb
+        file = io.BytesIO()
+        Image.fromarray(sheet).save(file, "JPEG", quality=82)
         return Strip(base64.b64encode(file.getvalue()).decode(), shown, width, height)

@@ -139,5 +139,5 @@ def test_the_strip_shows_at_most_sixteen_frames_from_the_first_to_the_last(tmp_p
     strip = inspect(task(raw, shown=True), "a.mp4").strip
     assert len(strip.shown) == 16 and (strip.shown[0], strip.shown[-1]) == (0, 39)
     picture = Image.open(io.BytesIO(base64.b64decode(strip.jpeg)))
-    assert picture.size == (16 * strip.width, strip.height) == (16 * 128, 96)
+    assert picture.size == (8 * strip.width, 2 * strip.height) == (8 * 128, 2 * 96)
     assert inspect(task(raw), "a.mp4").strip is None
