@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -276,6 +277,7 @@ def test_decoding_goes_on_while_the_encoder_works():
     started = []
 
     def load(item):
+        assert threading.current_thread() is not threading.main_thread()
         started.append(item)
         time.sleep(0.02)
         return item
