@@ -120,7 +120,7 @@ def encoding(dataset: Path, report: Report) -> Iterator[None]:
     """Hold the dataset against `fca prepare` and other processes that encode it, after waiting for these; then nothing
     that lies half-written in its cache is anyone's."""
     with locked(dataset, f"{dataset} is being prepared or encoded", waiting=report):
-        remove_leftovers(dataset / "cache", "*")
+        remove_leftovers(dataset / "cache", "videos", "captions*", "images*", "frames")  # not where an evaluation writes
         yield
 
 

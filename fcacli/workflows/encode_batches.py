@@ -107,7 +107,7 @@ class Error:
         if not self._errors:
             return
         errors = np.concatenate(self._errors)
-        text = f"{self._what} in 8 bits: RMS error {errors.mean():.2%} of their size, {errors.max():.2%} of the worst"
+        text = f"{self._what} in 8 bits: relative RMS error {errors.mean():.2%}, at worst {errors.max():.2%}"
         report(Message(text, "warning" if errors.max() > UNUSUAL else "note"))
 
 

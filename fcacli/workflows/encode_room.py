@@ -27,7 +27,7 @@ def make_room(store: EncodedStore, plan: Plan, wanted: dict[str, Keys], what: st
     new = {kind: store.unreserved(kind, keys) for kind, keys in missing.items()}
     needed = sum(len(keys) * row_bytes(plan.rows[kind]) for kind, keys in new.items())
     left = shutil.disk_usage(next(path for path in store.folder.parents if path.exists())).free
-    report(Message(f"encodings of {what} take {plan.said()}; {gigabytes(left)} are free there"))
+    report(Message(f"encodings of {what} take {plan.said()}; {gigabytes(left)} are free on the disk of {store.folder}"))
     if needed > left:
         raise FcaError(
             f"there is no room in {store.folder}: {gigabytes(needed)} are needed, {gigabytes(left)} are free",
