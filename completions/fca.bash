@@ -18,8 +18,10 @@ _fca() {
         return
     fi
     case "$command $previous" in
-        "prepare --split") _fca_words "train val test"; return ;;
         "prepare --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
+        "prepare --split") _fca_words "train val test"; return ;;
+        "prepare --fit") _fca_words "crop pad stretch"; return ;;
+        "prepare --protocol") _fca_words "ours seer"; return ;;
         "train --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
         "train --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
         "train --adapter") _fca_words "fca lora fca-in-context"; return ;;
@@ -36,12 +38,12 @@ _fca() {
         "eval --pred") _fca_files -d; return ;;
         "eval --real") _fca_files -d; return ;;
         "benchmark --only") _fca_words "base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width"; return ;;
-        "prepare --name" | "prepare --limit" | "prepare --workers" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;
+        "prepare --name" | "prepare --workers" | "prepare --shard" | "prepare --limit" | "prepare --filter" | "prepare --frames" | "prepare --init-frames" | "prepare --size" | "prepare --fps" | "prepare --camera" | "prepare --fold" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;
     esac
     case "$command" in
         prepare)
-            if [[ $current == -* ]]; then _fca_words "--name --limit --split --workers --base --json --verbose --quiet --help"; return; fi
-            _fca_words "ssv2 folder"
+            if [[ $current == -* ]]; then _fca_words "--name --check --strict --workers --shard --base --split --limit --filter --frames --init-frames --size --fit --fps --protocol --camera --fold --trust-pickle --json --verbose --quiet --help"; return; fi
+            _fca_words "ssv2 bridge epic-kitchens ucf101 lerobot folder"
             _fca_files -d
             ;;
         train)

@@ -3,14 +3,27 @@
 complete -c fca -f
 complete -c fca -n __fish_use_subcommand -l version -d 'Show the version'
 complete -c fca -n __fish_use_subcommand -s h -l help -d 'Show help'
-complete -c fca -n __fish_use_subcommand -a prepare -d 'Bring raw videos into one form: data/NAME/{train,val,test}, clips that cannot be read listed'
-complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a 'ssv2 folder'
+complete -c fca -n __fish_use_subcommand -a prepare -d 'Bring raw videos into one form: data/NAME/{train,val,test}, with an audit of what was found'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a 'ssv2 bridge epic-kitchens ucf101 lerobot folder'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l name -d 'Name below data/' -x
-complete -c fca -n '__fish_seen_subcommand_from prepare' -l limit -d 'Take at most so many clips of each split' -x
-complete -c fca -n '__fish_seen_subcommand_from prepare' -l split -d 'Only this split' -x -a 'train val test'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l check -d 'Decode every clip and write audit.json and audit.html, and no clip'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l strict -d 'Stop at the first clip that cannot be used'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l workers -d 'Processes that decode videos' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l shard -d 'Part I of N, each on a machine of its own with this folder shared' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l base -d 'Encode for this base at once; else the first phase of train does' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l split -d 'Only this split' -x -a 'train val test'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l limit -d 'Take at most so many clips of each split' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l filter -d 'Only clips whose caption holds this' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l frames -d 'Keep N frames at equal spacing in time' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l init-frames -d 'How many of them are given' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l size -d 'Width and height in pixels' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l fit -d 'How another aspect ratio is brought to --size' -x -a 'crop pad stretch'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l fps -d 'Frames per second; with --frames the first N at that rate' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l protocol -d 'seer: its clips, crop and blended frames, to compare with that paper' -x -a 'ours seer'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l camera -d 'Of lerobot and bridge' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l fold -d 'Which lists of ucf101' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l trust-pickle -d 'Load bridges out.npy, which can run programs'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l json -d 'Print the result as one JSON document'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l quiet -s q -d 'Warnings and errors only'
@@ -97,7 +110,7 @@ complete -c fca -n __fish_use_subcommand -a benchmark -d 'Measure FCA, LoRA and 
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l only -d 'This arm alone; may be repeated' -x -a 'base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l choose -d 'First choose learning rates, on clips of their own'
-complete -c fca -n '__fish_seen_subcommand_from benchmark' -l gpus -d 'CUDA devices to use, 0 for the CPU' -x
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l steps -d 'Steps of a training' -x
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l seeds -d 'Trainings of FCA and of each LoRA' -x
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l clips -d 'Clips to train on' -x

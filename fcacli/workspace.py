@@ -170,11 +170,19 @@ def write_json(path: Path, value: Any) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, else removed."""
+    with renamed_file(path) as temporary:
+        yield temporary
+        _sync(temporary)
+
+
+@contextmanager
+def renamed_file(path: Path) -> Iterator[Path]:
+    """As `atomic_file`, whole even after kill -9, but it does not wait for the disk: for many files, which a later run
+    finds damaged if the power fails."""
     _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        _sync(temporary)
         temporary.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error

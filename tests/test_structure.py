@@ -27,7 +27,10 @@ FORBIDDEN = {
     "errors": {"config", "workspace", "events"},
     "events": {"config", "workspace", "errors"},
 }
-HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes", "numpy", "cv2", "av", "tensorboard")
+HEAVY = (
+    *("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes"),
+    *("numpy", "cv2", "av", "pyarrow", "tensorboard"),
+)
 TRACKED = (
     "fcacli",
     "tests",

@@ -1,22 +1,23 @@
-"""Many clips to their stored form, on several processes; a clip that cannot be read does not stop the others."""
+"""Many clips stored or looked at, on several processes; a clip that cannot be used does not stop the others."""
 
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fcacli.data.decode import Unreadable
-from fcacli.data.journal import Outcome, Skipped, Stored
+from fcacli.data.journal import Outcome, Skipped, Stored, source_digest
 from fcacli.data.manifest import Split
-from fcacli.data.transcode import TooShort, transcode
+from fcacli.data.transcode import Task, Unusable, inspect, transcode
 from fcacli.errors import FcaError
 
 AHEAD = 4
@@ -25,63 +26,97 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class Job:
-    """A clip to convert."""
+    """A clip to work on."""
 
-    key: str
-    """Its key in the journal."""
+    position: int
+    """Its place in the order of the reader."""
     name: str
     """Its file name without suffix."""
     split: Split
     dataset: Path
-    video: Path
-    text: str
-    source: str
-    fps: float | None
-    min_frames: int
+    task: Task
+    work: Literal["store", "check", "measure"] = "store"
+    """Store it; look at it; or look at it and see what it would take on the disk."""
+    digest: str = ""
+    """Of the source when it was stored; if it still has it there is nothing to do. "" if it was not."""
 
 
-def convert(job: Job) -> Outcome:
-    """Store one clip.
+@dataclass(frozen=True)
+class Done:
+    """A job's end."""
+
+    outcome: Outcome | None
+    """None: the source is what it was."""
+    digest: str
+    seconds: float
+    """That it took."""
+
+
+def convert(job: Job) -> Done:
+    """Do one job.
 
     Raises:
-        FcaError: it cannot be written; a source that cannot be read is an outcome.
+        FcaError: the clip cannot be written; a source that cannot be used is an outcome.
     """
+    start = time.perf_counter()
+    digest = source_digest(job.task.source)
+    outcome = None if digest and digest == job.digest else _outcome(job)
+    return Done(outcome, digest, time.perf_counter() - start)
+
+
+def _outcome(job: Job) -> Outcome:
     target = job.dataset / job.split / "videos" / f"{job.name}.mp4"
     try:
-        clip = transcode(job.video, target, text=job.text, source=job.source, fps=job.fps, min_frames=job.min_frames)
-    except TooShort as error:
-        return Skipped(job.name, job.source, error.reason, error.frames)
+        if job.work == "store":
+            taken, size = transcode(job.task, target), target.stat().st_size
+        elif job.work == "measure":
+            taken, size = _measured(job, target)
+        else:
+            taken, size = inspect(job.task, target.name), None
+    except Unusable as error:
+        return Skipped(job.name, job.task.label, error.reason, error.fault, error.frames)
     except Unreadable as error:
-        return Skipped(job.name, job.source, error.reason)
-    return Stored(job.split, target.stat().st_size, clip)
+        fault = "unreadable" if job.task.source.path.exists() else "missing"
+        return Skipped(job.name, job.task.label, error.reason, fault)
+    return Stored(job.split, size, taken.clip, taken.facts, taken.strip)
 
 
-def convert_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
-    """Every job with its outcome, in the order in which they are done; one worker works in this process.
+def _measured(job: Job, target: Path) -> tuple[Any, int]:
+    """What `transcode` gives and the size of its file, which is not kept."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="fca-") as folder:
+        path = Path(folder) / target.name
+        return transcode(job.task, path), path.stat().st_size
+
+
+def convert_all(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Done]]:
+    """Every job with its end, in the order in which they are done; one worker works in this process.
 
     Leaving the loop early, or Ctrl-C, lets each process finish or undo its clip: no half-written file stays.
 
     Raises:
         FcaError: a clip cannot be written, or a process died.
     """
-    if min(workers, len(jobs)) <= 1:
+    if workers <= 1:
         for job in jobs:
             yield job, convert(job)
         return
     context = multiprocessing.get_context("spawn")  # forking a process with threads of torch or OpenCV may hang
-    with _pool(ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker)) as pool:
+    with _pool(ProcessPoolExecutor(workers, context, initializer=_start_worker)) as pool:
         waiting = iter(jobs)
-        running: dict[Future[Outcome | None], Job] = {}
+        running: dict[Future[Done | None], Job] = {}
         while True:
             for job in islice(waiting, workers * AHEAD - len(running)):
                 running[pool.submit(_convert_in_worker, job)] = job
             if not running:
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
                 job = running.pop(future)
-                if (outcome := future.result()) is not None:
-                    yield job, outcome
+                if (done := future.result()) is not None:
+                    yield job, done
+                del future  # with its result
 
 
 @contextlib.contextmanager
@@ -113,7 +148,7 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _convert_in_worker(job: Job) -> Outcome | None:
+def _convert_in_worker(job: Job) -> Done | None:
     """`convert`; None if Ctrl-C or the like came, which undoes the clip at hand."""
     _on_signals(signal.default_int_handler)
     try:
@@ -124,6 +159,6 @@ def _convert_in_worker(job: Job) -> Outcome | None:
         _on_signals(signal.SIG_IGN)
 
 
-def _on_signals(handler: Any) -> None:
+def _on_signals(handler: Callable[..., Any] | int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handler)

@@ -3,70 +3,63 @@
 Shapes: T pixel frames, F latent frames, F0 those of the initial frames alone, P patches, L text tokens, B batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from fcacli.config import ClipConfig
-from fcacli.data.cache import EncodedStore, caption_key, encode_key
+from fcacli.data.cache import EncodedStore, Keys
 from fcacli.data.decode import Track, Unreadable, frames_of, resize, sample_indices
-from fcacli.data.manifest import Clip, Split, read_split
+from fcacli.data.eightbit import unpack
+from fcacli.data.manifest import Clip, Clips, Split, read_split
+from fcacli.data.picture import unpack_frames
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
 
-CLIP_TENSORS = ("latents", "init_latents", "image")
-CAPTION_TENSORS = ("text", "mask")
+Images = Literal["exact", "packed", "frames"]
+"""How a split has its image features: as they are, in 8 bits, or computed when they are needed, from stored pictures."""
 
 
-class Sample(TypedDict):
-    """One encoded clip."""
+Sample = dict[str, Any]
+"""One encoded clip
 
-    id: str
-    latents: torch.Tensor
-    """(F, C, h, w), of all T frames."""
-    init_latents: torch.Tensor
-    """(F0, C, h, w), of the initial frames encoded alone."""
-    image: torch.Tensor
-    """(P, d_image), patch features of the initial frames."""
-    text: torch.Tensor
-    """(L, d_text)"""
-    text_mask: torch.Tensor
-    """(L,) bool, true for words."""
+    id         str
+    latents (F, C, h, w), init_latents (F0, C, h, w)     of all T frames; of the initial frames encoded alone
+    image      (P, d_image)                              patch features of the initial frames
+    text       (L, d_text)     text_mask (L,) bool       true for words
+
+where text may still be packed (`text.values` ...), image too, or replaced by the `frames` it is made from; see `unpacked`.
+"""
 
 
-class Batch(TypedDict):
-    """Encoded clips, stacked: each tensor of `Sample` with B in front."""
-
-    ids: list[str]
-    latents: torch.Tensor
-    init_latents: torch.Tensor
-    image: torch.Tensor
-    text: torch.Tensor
-    text_mask: torch.Tensor
-
-
-def usable_clips(dataset: Path, split: Split, frames: int, report: Report = silent) -> list[Clip]:
+def usable_clips(dataset: Path, split: Split, frames: int, report: Report = silent) -> Clips:
     """The clips of a split that have at least `frames` frames; how many have not is reported.
 
     Raises:
         FcaError: the dataset is not prepared, or no clip of this split is long enough.
     """
-    clips = read_split(dataset, split)
-    if not clips:
+    count = most = 0
+
+    def long(clip: Clip) -> bool:
+        nonlocal count, most
+        count, most = count + 1, max(most, clip.frames)
+        return clip.frames >= frames
+
+    clips = read_split(dataset, split, long)
+    if not count:
         raise FcaError(f"{dataset} holds no {split} clips", "run fca prepare again without --split")
-    long = [clip for clip in clips if clip.frames >= frames]
-    if not long:
-        most = max(clip.frames for clip in clips)
+    if not clips:
         raise FcaError(
             f"no {split} clip of {dataset} has the {frames} frames needed, the longest has {most}", f"--frames {most} or fewer"
         )
-    if short := len(clips) - len(long):
-        report(Message(f"{short} of {len(clips)} {split} clips have fewer than {frames} frames and are left out", "warning"))
-    return long
+    if short := count - len(clips):
+        report(Message(f"{short} of {count} {split} clips have fewer than {frames} frames and are left out", "warning"))
+    return clips
 
 
 def sample_frames(dataset: Path, split: Split, clip: Clip, config: ClipConfig) -> np.ndarray:
@@ -78,66 +71,108 @@ def sample_frames(dataset: Path, split: Split, clip: Clip, config: ClipConfig) -
     Raises:
         FcaError: the clip has fewer frames, or its file does not hold what the manifest says.
     """
-    path = dataset / split / clip.file_name
+    return _frames(dataset / split / clip.file_name, clip, config, config.frames)
+
+
+def given_frames(dataset: Path, split: Split, clip: Clip, config: ClipConfig) -> np.ndarray:
+    """The first `config.init_frames` of `sample_frames`, without decoding what lies behind them.
+
+    Raises:
+        FcaError: as `sample_frames`, as far as it is seen.
+    """
+    return _frames(dataset / split / clip.file_name, clip, config, config.init_frames)
+
+
+def _frames(path: Path, clip: Clip, config: ClipConfig, count: int) -> np.ndarray:
+    """The first `count` of the T frames; the last one is looked for at the end of the file, to see that it is whole."""
     try:
-        chosen = sample_indices(clip.frame_times, config.frames)
+        chosen = sample_indices(clip.frame_times, config.frames)[:count]
     except FcaError as error:
         raise FcaError(f"clip {clip.id}: {error.message}", error.hint) from None
     wanted, kept, track = set(chosen), {}, Track()
     for index, frame in enumerate(frames_of(path, track)):
         if index in wanted:
             kept[index] = frame
-    if track.problem or len(track.stamps) != clip.frames:
+        if count < config.frames and index == chosen[-1]:
+            break
+    whole = count < config.frames and len(kept) == len(wanted)
+    if not whole and (track.problem or len(track.stamps) != clip.frames):
         reason = track.problem or f"{len(track.stamps)} frames decode, {clip.frames} were stored"
         raise FcaError(Unreadable(path, reason).message, "delete that file and run fca prepare again")
     return resize(np.stack([kept[index] for index in chosen]), config.width, config.height, config.fit)
 
 
+@dataclass(frozen=True)
 class EncodedClips(Dataset[Sample]):
-    """Clips from an `EncodedStore`, in the order of `clips`."""
+    """The samples of a split from an `EncodedStore`, in the order of `clips`."""
 
-    def __init__(self, store: EncodedStore, clips: Sequence[Clip], clip_config: ClipConfig, fingerprint: str):
-        self.store = store
-        self.ids = [clip.id for clip in clips]
-        self.clip_keys = [encode_key(clip.content, clip_config, fingerprint) for clip in clips]
-        self.caption_keys = [caption_key(clip.text, fingerprint) for clip in clips]
+    store: EncodedStore
+    clips: Sequence[Clip]
+    clip_keys: Keys
+    """(n,)"""
+    caption_keys: Keys
+    """(n,)"""
+    packed: bool
+    """Whether captions are; else they are exact."""
+    images: Images
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.clips)
+
+    def id_of(self, index: int) -> str:
+        return self.clips[index].id
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises FcaError if the clip or its caption is not (or no longer) encoded."""
-        clip = self._entry(index, self.clip_keys[index], CLIP_TENSORS)
-        caption = self._entry(index, self.caption_keys[index], CAPTION_TENSORS)
-        return Sample(
-            id=self.ids[index],
-            latents=clip["latents"],
-            init_latents=clip["init_latents"],
-            image=clip["image"],
-            text=caption["text"],
-            text_mask=caption["mask"].bool(),
-        )
+        """
+        Raises:
+            FcaError: the clip or its caption is not (or no longer) encoded.
+        """
+        clip = self.clips[index]
+        sample = {"id": clip.id, **self._entry(clip, "videos", self.clip_keys[index])}
+        caption = self._entry(clip, kind_of("captions", self.packed), self.caption_keys[index])
+        sample |= {"text_mask": caption.pop("mask"), **caption}
+        if self.images == "frames":
+            pictures = self._entry(clip, "frames", self.clip_keys[index])["jpeg"]
+            return {**sample, "frames": torch.from_numpy(unpack_frames(pictures.numpy()))}
+        return sample | self._entry(clip, kind_of("images", self.images == "packed"), self.clip_keys[index])
 
-    def _entry(self, index: int, key: str, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        entry = self.store.get(key)
-        if entry is None or any(name not in entry for name in names):
+    def _entry(self, clip: Clip, kind: str, key: int) -> dict[str, Any]:
+        entry = self.store.get(kind, int(key))
+        if entry is None:
             raise FcaError(
-                f"clip {self.ids[index]} is not encoded (any more): {self.store.path(key)} is missing or damaged",
+                f"clip {clip.id} is not encoded (any more): its entry in {self.store.folder / kind} is missing or damaged",
                 "fca train encodes it again and goes on",
             )
-        return entry
+        return dict(entry)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of equal shapes."""
-    return Batch(
-        ids=[sample["id"] for sample in samples],
-        latents=torch.stack([sample["latents"] for sample in samples]),
-        init_latents=torch.stack([sample["init_latents"] for sample in samples]),
-        image=torch.stack([sample["image"] for sample in samples]),
-        text=torch.stack([sample["text"] for sample in samples]),
-        text_mask=torch.stack([sample["text_mask"] for sample in samples]),
-    )
+def kind_of(what: str, packed: bool) -> str:
+    """Kind of shard of captions and of images."""
+    return what if packed else f"{what}-exact"
+
+
+def unpacked(batch: Mapping[str, Any], encode_image: Callable[[Any], torch.Tensor]) -> dict[str, Any]:
+    """A batch (or one sample) with text and image features as the model takes them, on the device of its tensors.
+
+    Args:
+        encode_image: given frames uint8 (n, H, W, 3) to their patch features (n * patches, d_image).
+    """
+    whole = {name: value for name, value in batch.items() if "." not in name and name != "frames"}
+    for name in ("text", "image"):
+        packed = {part.removeprefix(f"{name}."): batch[part] for part in batch if part.startswith(f"{name}.")}
+        if packed:
+            whole[name] = unpack(packed, batch["latents"].dtype)
+    if "frames" in batch:
+        frames = batch["frames"]  # (B, T0, H, W, 3)
+        features = encode_image(frames.flatten(0, -4).cpu().numpy())  # (B * P, d_image)
+        whole["image"] = features.unflatten(0, (*frames.shape[:-4], -1)).to(frames.device)
+    return whole
+
+
+def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Stack samples of equal shapes: each tensor with B in front, and `ids`."""
+    stacked = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0] if name != "id"}
+    return {"ids": [sample["id"] for sample in samples], **stacked}
 
 
 def order(seed: int, epoch: int, n: int) -> list[int]:

@@ -1,71 +1,28 @@
-"""Videos and folders of pictures -> upright RGB frames and presentation times. PyAV decodes videos.
+"""Videos and folders of pictures -> upright RGB frames and presentation times.
 
 Frames are counted by decoding (headers lie), rotation and non-square pixels are applied (PyAV applies neither), and a
 video that breaks off or is damaged says so. Frames are uint8 (H, W, 3) RGB, videos (T, H, W, 3), times seconds.
 What a hostile file can claim is bounded before memory is taken: the pixels of a frame, those of a clip, its time stamps.
-A file is only ever read as one of FORMATS, so that no play list in it opens other files or addresses.
 """
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcacli.data.images import IMAGE_SUFFIXES, Unreadable, list_images, read_image, too_large
+from fcacli.data.images import IMAGE_SUFFIXES, Unreadable, decode_image, list_images, read_image
 from fcacli.data.resize import resize, resize_frame
+from fcacli.data.track import FALLBACK_FPS, Track
+from fcacli.data.video import VIDEO_SUFFIXES, video_frames
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
+__all__ = ["VIDEO_SUFFIXES", "Decoded", "Track", "Unreadable", "decode", "load_init_frames", "resize", "sample_indices"]
 
-__all__ = ["Decoded", "Unreadable", "decode", "load_init_frames", "resize", "sample_indices"]
-
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp", ".gif"}
-)
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,m4v,asf,flv,ogg,gif"
-"""FFmpeg's names of what those are."""
-LARGEST_FRAME = 2**25
-"""Pixels of a video's frame, 8K; more would fill the memory."""
 LONGEST_CLIP = 2**33
 """Pixels of all frames together: twenty minutes of 640x360."""
-LONGEST_TIME = 6 * 3600
-"""Seconds between the first and the last frame; beyond that the time stamps are damaged."""
-FALLBACK_FPS = 12.0
-"""Rate of a folder of pictures, and of a video that has neither time stamps nor a rate."""
-
-
-@dataclass
-class Track:
-    """What a pass over the frames finds out besides the pixels; complete when the frames are used up."""
-
-    stamps: list[float | None] = field(default_factory=list)
-    """Presentation times as the file has them."""
-    rate: float = FALLBACK_FPS
-    """Frames per second by the header."""
-    problem: str = ""
-    """Why frames are missing or damaged; "" if none are."""
-
-    @property
-    def times(self) -> list[float]:
-        """Presentation times in seconds, never falling. Decoders put frames out in order of presentation; where the
-        stamps disagree (MPEG-4 in AVI) they belong to the wrong frames, so the stamps are sorted, not the frames."""
-        stamps = [stamp for stamp in self.stamps if stamp is not None]
-        if len(stamps) < len(self.stamps):
-            return [index / self.rate for index in range(len(self.stamps))]
-        return sorted(stamps)
-
-    def stamp(self, index: int) -> float:
-        """Presentation time of one frame so far, as the file has it or from the rate."""
-        stamp = self.stamps[index]
-        return range(len(self.stamps))[index] / self.rate if stamp is None else stamp
 
 
 @dataclass(frozen=True)
@@ -101,14 +58,23 @@ def frames_of(path: Path, track: Track, fps: float | None = None) -> Iterator[np
     Raises:
         Unreadable: not one frame can be decoded, or there are more than LONGEST_CLIP allows.
     """
-    size, pixels = None, 0
     if path.is_dir():
-        source = _pictures(path, track, fps)
+        source = pictures_of(path, _paths_in(path), track, fps)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        source = _picture(path, track)
+        source = pictures_of(path, [path], track, fps)
     else:
-        source = _video_frames(path, track)
-    for frame in source:
+        source = video_frames(path, track)
+    return bounded(source, path, track)
+
+
+def bounded(frames: Iterator[np.ndarray], path: Path, track: Track) -> Iterator[np.ndarray]:
+    """`frames` with all of the first one's size.
+
+    Raises:
+        Unreadable: there is not one, or there are more than LONGEST_CLIP allows.
+    """
+    size, pixels = None, 0
+    for frame in frames:
         size = size or (frame.shape[1], frame.shape[0])
         pixels += frame.shape[0] * frame.shape[1]
         if pixels > LONGEST_CLIP:
@@ -172,114 +138,20 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
     return np.stack([kept[index] for index in chosen])
 
 
-def _pictures(folder: Path, track: Track, fps: float | None) -> Iterator[np.ndarray]:
-    try:
-        paths = list_images(folder)
-    except OSError as error:
-        raise Unreadable(folder, _say(error)) from None
-    if not paths:
-        raise Unreadable(folder, "it holds no pictures")
+def pictures_of(where: Path, pictures: Iterable[Path | bytes], track: Track, fps: float | None = None) -> Iterator[np.ndarray]:
+    """Pictures taken at `fps`; `where` they lie is named where one of them cannot be read."""
     track.rate = fps or FALLBACK_FPS
-    for index, path in enumerate(paths):
-        frame = read_image(path)
+    for index, picture in enumerate(pictures):
+        frame = read_image(picture) if isinstance(picture, Path) else decode_image(picture, where)
         track.stamps.append(index / track.rate)
         yield frame
 
 
-def _picture(path: Path, track: Track) -> Iterator[np.ndarray]:
-    frame = read_image(path)
-    track.stamps.append(0.0)
-    yield frame
-
-
-def _video_frames(path: Path, track: Track) -> Iterator[np.ndarray]:
-    """Decode until the end or the first error; the error becomes the track's problem."""
-    import av
-    from av.video.reformatter import VideoReformatter
-
-    only = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    try:  # absolute: a name like "a:b.mp4" is no protocol
-        container = av.open(str(path.absolute()), container_options=only, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise Unreadable(path, _say(error)) from None
-    with container:
-        streams = [stream for stream in container.streams.video if "attached" not in str(stream.disposition).lower()]
-        if not streams:
-            raise Unreadable(path, "it holds no video stream")
-        stream = streams[0]
-        if (stream.width or 0) * (stream.height or 0) > LARGEST_FRAME:
-            raise Unreadable(path, too_large(stream.width, stream.height, LARGEST_FRAME))
-        stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # where the size changes on the way
-        stream.codec_context.thread_count = 1  # clips are short, and cores are used by working on many
-        track.rate = float(stream.average_rate or stream.base_rate or FALLBACK_FPS)
-        reformatter = VideoReformatter()
-        damaged, end = 0, 0.0
-        try:
-            for frame in container.decode(stream):
-                damaged += frame.is_corrupt
-                end = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
-                picture = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                picture = _upright(picture, frame, stream)
-                track.stamps.append(frame.time)
-                _require_plausible(track)
-                yield picture
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            track.problem = f"decoding ends after {len(track.stamps)} frames: {_say(error)}"
-        else:
-            if damaged:
-                track.problem = f"{damaged} of {len(track.stamps)} frames are damaged"
-            elif track.stamps:
-                track.problem = _missing_tail(container, stream, track, end)
-
-
-def _require_plausible(track: Track) -> None:
-    if abs(track.stamp(-1) - track.stamp(0)) > LONGEST_TIME:
-        raise ValueError(f"its time stamps leap by {track.stamp(-1) - track.stamp(0):.0f} seconds")
-
-
-def _upright(picture: np.ndarray, frame: "VideoFrame", stream: "VideoStream") -> np.ndarray:
-    """Apply the pixel aspect, then the frame's display matrix (quarter turns and mirrors)."""
-    aspect = float(stream.sample_aspect_ratio or 1)
-    height, width = picture.shape[:2]
-    sane = 0.2 < aspect < 5 and width * height * max(aspect, 1 / aspect) <= LARGEST_FRAME  # else the header is nonsense
-    if sane and abs(aspect - 1) > 0.01:
-        size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-        picture = resize_frame(picture, *size, "stretch")
-    sides: Any = frame.side_data
-    matrix = next((side for side in sides if side.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None:
-        return picture
-    # 3x3, 16.16 fixed point: x' = a x + c y, y' = b x + d y
-    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), dtype=np.int32)[:5])
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        picture, a, d = picture.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _missing_tail(container: "InputContainer", stream: "VideoStream", track: Track, end: float) -> str:
-    """Compare the end of the last frame with what the header promises: readers of WebM and AVI end silently at a cut."""
-    promised = _promised_end(container, stream)
-    times = track.times
-    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / track.rate
-    end = max(end, times[-1] + step)
-    if promised is not None and promised - end > max(3 * step, 0.05 * promised):
-        return f"it is truncated: {len(times)} frames decode, up to {end:.2f} s of {promised:.2f} s"
-    # an AVI has no edit lists, so its count is a promise too; its duration is derived from the file's size
-    if container.format.name == "avi" and len(times) < 0.9 * stream.frames:
-        return f"it is truncated: {len(times)} of {stream.frames} frames decode"
-    return ""
-
-
-def _promised_end(container: "InputContainer", stream: "VideoStream") -> float | None:
-    """When the video should end, seconds; None where the header does not say it of this stream."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    if tag := re.match(r"(\d{1,4}):(\d\d?):(\d{1,4}(?:\.\d{1,9})?)", stream.metadata.get("DURATION", "")):
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    if container.duration is not None and len(container.streams) == 1:
-        return container.duration / 1e6
-    return None
-
-
-def _say(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+def _paths_in(folder: Path) -> list[Path]:
+    try:
+        paths = list_images(folder)
+    except OSError as error:
+        raise Unreadable(folder, error.strerror or str(error)) from None
+    if not paths:
+        raise Unreadable(folder, "it holds no pictures")
+    return paths

@@ -5,8 +5,9 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,10 +41,23 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         Unreadable: it is missing, damaged, cut short, too large, or not a picture that is known here.
     """
+    try:
+        with path.open("rb") as file:
+            return _read(file, path)
+    except OSError as error:
+        raise Unreadable(path, error.strerror or str(error)) from None
+
+
+def decode_image(data: bytes, where: Path) -> np.ndarray:
+    """`read_image` of the bytes of a picture that lies in the file `where`."""
+    return _read(BytesIO(data), where)
+
+
+def _read(file: IO[bytes], path: Path) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if not file.read(1):
                 raise Unreadable(path, "the file is empty")

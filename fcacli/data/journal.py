@@ -1,38 +1,49 @@
 """What `fca prepare` has done so far, one line for each clip, so that running it again does only what is missing.
 
-A clip is known by its name, its source's path, size and time stamp, and how it is stored: when one of these changes,
-its line no longer counts. A line cut short by a crash is ignored.
+A clip is known by its key: its name, where its source lies, that file's size and time stamp, and the form it is stored in.
+Where only the time stamp is another one, `place` (the key without the source's state) and the file's `digest` find the line
+again. A line cut short by a crash is ignored. Each process that prepares a dataset at the same time (`--shard`) writes a
+journal of its own and reads them all.
 """
 
-import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from fcacli.data.manifest import Clip, Split, clip_from
+from fcacli.data.contact_sheet import Strip
+from fcacli.data.facts import Facts
+from fcacli.data.manifest import SPLITS, Clip, Split, clip_from
+from fcacli.data.source import Source
 from fcacli.errors import FcaError
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A clip that was written."""
+    """A clip that can be used."""
 
     split: Split
     """Where its file lies now."""
-    size: int
-    """Bytes of the file."""
+    size: int | None
+    """Bytes of the file; None if it was looked at and not stored."""
     clip: Clip
+    facts: Facts
+    strip: Strip | None = None
+    """For the contact sheet."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A clip that was left out."""
+    """A clip that is left out."""
 
     id: str
     source: str
     reason: str
+    fault: str
+    """One word for many: missing, unreadable, damaged, too short, black, no caption, leaked."""
     frames: int | None = None
     """How many there are, if their number is the reason."""
 
@@ -40,60 +51,109 @@ class Skipped:
 Outcome = Stored | Skipped
 
 
-class Journal:
-    """data/<name>/journal.jsonl."""
+@dataclass(frozen=True)
+class Entry:
+    """A line of a journal."""
 
-    def __init__(self, dataset: Path):
-        self.dataset = dataset
-        self.path = dataset / "journal.jsonl"
-        self._lines: dict[str, dict[str, Any]] = {}
+    key: str
+    place: str
+    digest: str
+    """SHA-256 of the source's bytes, "" where it was not taken."""
+    outcome: dict[str, Any]
+    """JSON form of an Outcome; `outcome_from` checks it."""
+
+
+class Journal:
+    """A file of JSON lines; a context manager."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # of a full disk, which `add` has said
+                self._file.close()
+            self._file = None
+
+    def entries(self) -> Iterator[Entry]:
+        """All lines that are whole; of several with one key the last one counts.
+
+        Raises:
+            FcaError: the file is there and cannot be read.
+        """
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    with suppress(ValueError, RecursionError, KeyError, TypeError):
+                        yield Entry(**json.loads(line))
         except FileNotFoundError:
-            text = ""
+            return
         except OSError as error:
             raise FcaError(f"cannot read {self.path}: {error.strerror}") from None
-        self._torn = bool(text) and not text.endswith("\n")
-        for line in text.split("\n"):
-            try:
-                entry = json.loads(line)
-                self._lines[entry["key"]] = entry
-            except (ValueError, RecursionError, KeyError, TypeError):
-                continue
 
-    def find(self, key: str) -> Outcome | None:
-        """The outcome of an earlier run, if what it wrote is still there."""
-        try:
-            entry = self._lines[key]
-            if "skipped" in entry:
-                return Skipped(**entry["skipped"])
-            stored = Stored(entry["split"], entry["size"], clip_from(entry["clip"], str(self.path)))
-            there = (self.dataset / stored.split / stored.clip.file_name).stat().st_size == stored.size
-        except (FcaError, KeyError, TypeError, ValueError, OSError):
-            return None
-        return stored if there else None
-
-    def add(self, key: str, outcome: Outcome) -> None:
+    def add(self, entry: Entry) -> None:
         """Append a line and hand it to the operating system."""
-        if isinstance(outcome, Skipped):
-            entry: dict[str, Any] = {"key": key, "skipped": dataclasses.asdict(outcome)}
-        else:
-            entry = {"key": key, "split": outcome.split, "size": outcome.size, "clip": dataclasses.asdict(outcome.clip)}
-        self._lines[key] = entry
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if self._torn else "") + json.dumps(entry) + "\n")
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                torn = _is_torn(self.path)
+                self._file = self.path.open("a", encoding="utf-8")
+                self._file.write("\n" if torn else "")
+            self._file.write(json.dumps(vars(entry)) + "\n")
+            self._file.flush()
         except OSError as error:
             raise FcaError(f"cannot write {self.path}: {error.strerror}", "is the disk full or the folder read-only?") from None
-        self._torn = False
 
 
-def source_key(name: str, source: str, video: Path, settings: list[Any]) -> str:
-    """Key of a clip: its name, and path, size and time stamp of its file, or of all files in its folder.
+def outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """The JSON form of an outcome; asdict would copy every time stamp."""
+    values = dict(vars(outcome))
+    return values | {name: vars(values[name]) for name in ("clip", "facts", "strip") if values.get(name) is not None}
+
+
+def outcome_from(values: Any) -> Outcome:
+    """An outcome from its JSON form.
 
     Raises:
-        OSError: the source is gone or not accessible.
+        FcaError, KeyError, TypeError, ValueError: it is damaged.
     """
-    files = sorted(video.iterdir()) if video.is_dir() else [video]
-    states = [(file.name, state.st_size, state.st_mtime_ns) for file in files for state in [file.stat()]]
-    return hashlib.sha256(json.dumps([name, source, states, settings]).encode()).hexdigest()[:32]
+    if "reason" in values:
+        return Skipped(**values)
+    if values["split"] not in SPLITS or not isinstance(values["size"], int | None):
+        raise ValueError("damaged")
+    strip = None if values.get("strip") is None else Strip(**values["strip"])
+    return Stored(values["split"], values["size"], clip_from(values["clip"], "journal"), Facts(**values["facts"]), strip)
+
+
+def source_key(name: str, label: str, source: Source, settings: list[Any]) -> tuple[str, str]:
+    """Key and place of a clip; no key ("") where its source is gone or not accessible."""
+    place = _hash([name, label, settings])
+    try:
+        return _hash([place, source.state()]), place
+    except OSError:
+        return "", place
+
+
+def source_digest(source: Source) -> str:
+    """SHA-256 of a source's bytes; "" where reading them would cost too much, or cannot be done."""
+    try:
+        return source.digest()
+    except OSError:
+        return ""
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line has no end."""
+    try:
+        with path.open("rb") as file:
+            return bool(file.seek(0, 2)) and file.seek(-1, 2) >= 0 and file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False
+
+
+def _hash(value: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]

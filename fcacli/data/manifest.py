@@ -8,13 +8,17 @@ data/<name>/skipped.json                       clips left out, with the reason
 
 import dataclasses
 import json
-import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+import operator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, BinaryIO, Literal, get_args, get_origin, overload
 
+import numpy as np
+
+from fcacli.data.source import Source
 from fcacli.errors import FcaError, Misuse
 from fcacli.workspace import atomic_file
 
@@ -33,10 +37,10 @@ class Record:
     text: str
     """The prompt."""
     split: Split
-    video: Path
-    """A video file, or a folder of pictures."""
-    fps: float | None = None
-    """Rate of a folder of pictures; videos have their own times."""
+    source: Source
+    """Where its frames lie, and how they are read."""
+    claimed: int | None = None
+    """Frames that the raw data's own description says it has; what counts is what decodes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Clip:
     frame_times: list[float]
     """Presentation time of each frame in seconds, the first at 0."""
     content: str
-    """SHA-256 of the stored frames as they decode: shape and RGB bytes."""
+    """SHA-256 of the frames before they were encoded (shape and RGB bytes), and of the encoder's settings."""
 
     @property
     def id(self) -> str:
@@ -81,10 +85,61 @@ class Dataset:
     """When, ISO 8601."""
     version: str
     """Of fca."""
+    form: dict[str, Any]
+    """What the clips were brought to (`fcacli.data.sampling.Form`); null: as the sources have it."""
 
 
-def read_split(dataset: Path, split: str) -> list[Clip]:
+class Clips(Sequence[Clip]):
+    """Rows of a metadata.jsonl, read from the file when they are asked for: a hundred thousand take a megabyte.
+
+    Raises, whenever a row is read:
+        FcaError: the file has gone, or the row is damaged.
+    """
+
+    def __init__(self, path: Path, offsets: np.ndarray, numbers: np.ndarray):
+        self._path, self._offsets, self._numbers = path, offsets, numbers  # (n,) int64: of lines, bytes and from 1
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice | np.ndarray) -> "Clips": ...
+    def __getitem__(self, index: int | slice | np.ndarray) -> "Clip | Clips":
+        """One row, or those of a slice or of places (m,)."""
+        if isinstance(index, slice | np.ndarray):
+            return Clips(self._path, self._offsets[index], self._numbers[index])
+        with self._opened() as file:
+            return self._read(file, range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Clip]:
+        if len(self):
+            with self._opened() as file:
+                for index in range(len(self)):
+                    yield self._read(file, index)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    def _read(self, file: BinaryIO, index: int) -> Clip:
+        if file.tell() != self._offsets[index]:
+            file.seek(self._offsets[index])
+        return _clip(file.readline(), f"{self._path} line {self._numbers[index]}")
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        try:
+            with self._path.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise FcaError(f"cannot read {self._path}: {error}", "run fca prepare again") from None
+
+
+def read_split(dataset: Path, split: str, keep: Callable[[Clip], bool] = lambda clip: True) -> Clips:
     """The clips of one split of a prepared dataset, in the order of its file; none if the split is not there.
+
+    Every row is read and checked once; `keep` says of each whether it belongs to the result.
 
     Raises:
         FcaError: the dataset is not prepared, or a row is damaged.
@@ -94,45 +149,32 @@ def read_split(dataset: Path, split: str) -> list[Clip]:
     if not (dataset / "dataset.json").is_file():
         raise FcaError(f"{dataset} holds no prepared data", "fca prepare ssv2 ./raw")
     path = dataset / split / "metadata.jsonl"
-    if not path.exists():
-        return []
+    offsets, numbers, at = array("q"), array("q"), 0
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip() and keep(_clip(line, f"{path} line {number}")):
+                    offsets.append(at)
+                    numbers.append(number)
+                at += len(line)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
         raise FcaError(f"cannot read {path}: {error}", "run fca prepare again") from None
-    return [_clip(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return Clips(path, np.array(offsets, np.int64), np.array(numbers, np.int64))
 
 
 def write_split(dataset: Path, split: Split, clips: Iterable[Clip]) -> None:
     """Write a split's metadata.jsonl, whole or not at all."""
     with atomic_file(dataset / split / "metadata.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for clip in clips:
-            # ASCII only: splitlines() would also break at U+2028 and the like
-            file.write(json.dumps(dataclasses.asdict(clip)) + "\n")
+            file.write(json.dumps(vars(clip)) + "\n")
 
 
-def file_names(ids: Iterable[str]) -> list[str]:
-    """A safe file name (no suffix) for each id, in order, and no two alike even where case does not count.
-
-    A plain id is its own name; separators, dots in front and control characters become "_", long ones are cut.
-    """
-    taken: set[str] = set()
-    names = []
-    for id in ids:
-        plain = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", id)).lstrip("._-")
-        plain = plain.encode()[:NAME_BYTES].decode(errors="ignore").rstrip(".") or "clip"
-        name, number = plain, 2
-        while name.casefold() in taken:
-            name, number = f"{plain}-{number}", number + 1
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
-def _clip(line: str, where: str) -> Clip:
+def _clip(line: bytes, where: str) -> Clip:
     try:
         values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
         raise FcaError(f"{where} is not valid JSON: {error}", "run fca prepare again") from None
     return clip_from(values, where)
 

@@ -1,7 +1,7 @@
 """The training loop: `fit`, on accelerate."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +57,8 @@ class Subject:
     held_out: Dataset[Sample] | None
     null: tuple[Tensor, Tensor]
     """Text (L, dt) and mask (L,) of the empty caption."""
+    unpack: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    """What makes of a loaded batch one that the objective takes, on its device."""
     validate: Validate | None = None
 
 
@@ -148,8 +150,8 @@ def _loaded(
     """Micro-batches from optimizer step `step` on."""
     data = in_memory(subject.train)
     chosen = StepBatches(len(data), config, step, order)
-    names = getattr(subject.train, "ids", range(len(data)))
-    clips = ([str(names[index]) for index in indices] for indices in chosen)
+    name = getattr(subject.train, "id_of", str)
+    clips = ([name(index) for index in indices] for indices in chosen)
     return Waits(batches(data, chosen, accelerator.device, session.workers, collate), clips, session.workers, report)
 
 
@@ -167,7 +169,7 @@ def _gradients(
     per_step = config.batch_size * config.accumulate
     losses, ids = [], []
     for micro in range(config.accumulate):
-        batch = next(loaded)
+        batch = subject.unpack(next(loaded))
         slots = range(micro * config.batch_size, (micro + 1) * config.batch_size)
         shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
         drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout)
@@ -235,7 +237,7 @@ def _validate(
             chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
             loaded = batches(subject.held_out, chosen, accelerator.device, 0, collate)
             with naming_memory(f"the held-out loss of step {step}", LESS_MEMORY), accelerator.autocast():
-                tracked = track(loaded, report, "held-out loss", total=len(chosen))
+                tracked = track(map(subject.unpack, loaded), report, "held-out loss", total=len(chosen))
                 values = held_out_loss(subject.base, subject.adapter, tracked)
             require_finite_validation(values, step, run)
         if subject.validate is not None:

@@ -204,8 +204,9 @@ def _fit(
         adapter=adapter,
         write_adapter=lambda folder: save_adapter(adapter, folder, config.base, config.base_fingerprint, config.clip),
         train=encoded.dataset("train"),
-        held_out=encoded.dataset("val") if encoded.clips["val"] else None,
+        held_out=encoded.dataset("val") if len(encoded.clips["val"]) else None,
         null=encoded.null(),
+        unpack=encoded.unpack,
         validate=make_validation(base, adapter, encoded, dataset, config, gate, report),
     )
     return fit(subject, config, run, session, report)

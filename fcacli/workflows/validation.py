@@ -1,6 +1,6 @@
 """The clips of a validation: held-out clips predicted by the adapter as it is, by what `fca predict` calls."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,9 @@ def make_validation(
     return validate
 
 
-def _truths(clips: list[Clip], dataset: Path, config: TrainConfig, report: Report) -> Iterator[tuple[int, Clip, np.ndarray]]:
+def _truths(
+    clips: Sequence[Clip], dataset: Path, config: TrainConfig, report: Report
+) -> Iterator[tuple[int, Clip, np.ndarray]]:
     """Place in the val split, clip and pixels of those whose video is still there."""
     for index, clip in enumerate(clips):
         try:

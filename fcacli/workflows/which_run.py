@@ -172,6 +172,10 @@ def require_same_data(run: Path, encoded: "Encoded") -> None:
 
 def _identity(encoded: "Encoded") -> dict[str, Any]:
     """Which clips a run sees, in which order: a run that continues must see the same."""
-    seen = [[split, clip.content, clip.text] for split, clips in encoded.clips.items() for clip in clips]
+    digest, comma = hashlib.sha256(b"["), b""
+    for seen in ([split, clip.content, clip.text] for split, clips in encoded.clips.items() for clip in clips):
+        digest.update(comma + json.dumps(seen).encode())
+        comma = b", "
+    digest.update(b"]")
     counts: dict[str, int] = {split: len(clips) for split, clips in encoded.clips.items()}
-    return {**counts, "sha256": hashlib.sha256(json.dumps(seen).encode()).hexdigest()}
+    return {**counts, "sha256": digest.hexdigest()}

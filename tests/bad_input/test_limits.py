@@ -5,15 +5,15 @@ from raw_videos import moving_square, write_video
 from spoil import png
 
 from fcacli.data import decode as decoding
-from fcacli.data import images
+from fcacli.data import images, video
 from fcacli.data.images import Unreadable
 
 
 def test_a_frame_of_too_many_pixels(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", moving_square(3))
-    monkeypatch.setattr(decoding, "LARGEST_FRAME", 64 * 48)
+    monkeypatch.setattr(video, "LARGEST_FRAME", 64 * 48)
     assert len(decoding.decode(path).frames) == 3
-    monkeypatch.setattr(decoding, "LARGEST_FRAME", 64 * 48 - 1)
+    monkeypatch.setattr(video, "LARGEST_FRAME", 64 * 48 - 1)
     with pytest.raises(Unreadable, match=r"a\.mp4: 64x48 pixels are more than"):
         decoding.decode(path)
 
@@ -28,7 +28,7 @@ def test_a_clip_that_never_ends(tmp_path, monkeypatch):
 def test_time_stamps_that_leap(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", moving_square(3), [0.0, 0.1, 9.0])
     assert len(decoding.decode(path).frames) == 3
-    monkeypatch.setattr(decoding, "LONGEST_TIME", 5)
+    monkeypatch.setattr(video, "LONGEST_TIME", 5)
     assert "time stamps leap by 9 seconds" in decoding.decode(path).problem
 
 

@@ -236,6 +236,42 @@ def test_a_corrupt_video_is_listed_and_the_rest_goes_on(empty, walked):
     assert bad.stem in outcome.stderr or "skipped.json" in outcome.stderr
 
 
+@pytest.fixture
+def raw_alone(empty, walked):
+    """A folder with nothing but raw data."""
+    shutil.copytree(walked[0] / "raw", empty / "raw")
+    return empty
+
+
+def test_check_prints_the_page_and_prepares_nothing(raw_alone):
+    outcome = fca("prepare", "ssv2", "raw", "--check", "--workers", 1)
+    assert (outcome.exit_code, outcome.stdout) == (0, "data/ssv2/audit.html\n"), outcome.output
+    assert (raw_alone / "data" / "ssv2" / "audit.json").is_file() and not list(raw_alone.glob("data/**/*.mp4"))
+    assert "nothing was prepared" in outcome.stderr
+
+
+def test_what_clips_become_is_asked_for_at_the_command_line(raw_alone):
+    options = ("--frames", 8, "--init-frames", 2, "--size", "32x32", "--fit", "pad", "--limit", 1, "--split", "train")
+    outcome = fca("prepare", "ssv2", "raw", *options, "--filter", "x|.", "--workers", 1, "--name", "small")
+    assert (outcome.exit_code, outcome.stdout) == (0, "data/small\n"), outcome.output
+    row = json.loads((raw_alone / "data" / "small" / "train" / "metadata.jsonl").read_text())
+    assert (row["frames"], row["width"], row["height"]) == (8, 32, 32)
+
+
+def test_parts_of_a_job_at_the_command_line(raw_alone):
+    first = fca("prepare", "ssv2", "raw", "--workers", 1, "--shard", "1/2")
+    assert first.exit_code == 0 and "part 1 of 2 is done" in first.stderr, first.output
+    second = fca("prepare", "ssv2", "raw", "--workers", 1, "--shard", "2/2")
+    assert second.exit_code == 0 and "prepared" in second.stderr, second.output
+
+
+def test_strict_ends_with_one_error(raw_alone):
+    bad = min((raw_alone / "raw" / "20bn-something-something-v2").glob("?.webm"))
+    bad.write_bytes(b"x")
+    outcome = fca("prepare", "ssv2", "raw", "--workers", 1, "--strict")
+    assert outcome.exit_code == 1 and "Invalid data" in outcome.stderr and "without --strict" in outcome.stderr
+
+
 def test_a_video_with_too_few_frames_is_refused_by_predict(empty, walked):
     from fcacli.prediction.video import write_mp4
 

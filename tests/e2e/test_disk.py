@@ -43,7 +43,7 @@ def fill(folder: Path, at: str, **values) -> tuple:
 
 def test_full_while_preparing(server, disk, prepared, raw):
     command = ["prepare", "ssv2", raw, "--workers", 1]
-    for at, call in (("fcacli.data.convert:convert", 3), ("fcacli.workflows.prepare:write_split", 1)):
+    for at, call in (("fcacli.data.convert:convert", 3), ("fcacli.workflows.prepared:write_split", 1)):
         full = server.run(disk, *command, faults=fill(disk, at, call=call), code=1)
         assert_said(full, "No space left on device")
         assert not leftovers(disk)
@@ -59,11 +59,11 @@ def workspace_on(disk, prepared):
 
 
 def test_full_while_training(server, workspace_on, straight, options):
-    """While encoding, in the log, in a checkpoint and in a validation."""
+    """While room is made for encodings, in the log, in a checkpoint and in a validation."""
     disk, command = workspace_on, ["train", *options, "--run", "first"]
     shutil.rmtree(disk / "data" / "ssv2" / "cache")
     for at, values in (
-        ("fcacli.data.cache:EncodedStore.put", {"call": 12}),
+        ("fcacli.data.cache:create", {"call": 3}),
         ("fcacli.training.log:RunLog.computed", {"call": 3}),
         ("torch:save", {}),
         ("fcacli.workflows.validation:write_pngs", {}),

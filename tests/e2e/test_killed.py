@@ -64,26 +64,37 @@ def test_prepare_on_processes_killed_at_any_time(server, tmp_path, prepared, raw
     assert tree(dataset, *TIMES) == tree(prepared / "data" / "ssv2", *TIMES, "cache") and not leftovers(dataset)
 
 
-@pytest.mark.parametrize("call", [5, 11, 18], ids=["captions", "videos", "images"])
-def test_encoding_killed(server, workspace, prepared, options, straight, call):
+@pytest.mark.parametrize(
+    ("call", "first", "done"),
+    [(2, "captions", "4/5"), (8, "videos", "2/5"), (14, "images", "4/5")],
+    ids=["captions", "videos", "images"],
+)
+def test_encoding_killed(server, workspace, prepared, options, straight, call, first, done):
+    """Before the second caption batch is written, before the third video and the second batch of pictures."""
     cache = workspace / "data" / "ssv2" / "cache"
     shutil.rmtree(cache)
     command = ["train", *options, "--run", "first"]
-    server.run(workspace, *command, faults=kill("pathlib:Path.replace", where=".safetensors", call=call), code=KILLED)
-    assert leftovers(cache)
-    done = stamps(cache.glob("??/[!.]*"))
-    assert len(done) == min(call - 1, 15)
-    cut = min(done)
+    server.run(workspace, *command, faults=kill("fcacli.data.cache:EncodedStore.put", call=call), code=KILLED)
+    (cut,) = (cache / "captions-exact").iterdir()
     cut.write_bytes(cut.read_bytes()[:-7])
     again = server.run(workspace, *command)
     assert tree(cache) == tree(prepared / "data" / "ssv2" / "cache") and not leftovers(cache)
-    rewritten = [path for path, stamp in stamps(done).items() if stamp != done[path]]
-    captions = [path for path in done if path not in rewritten]
-    assert cut in rewritten and (len(captions) >= len(done) - 1 if call == 5 else len(captions) >= 7)
-    assert f"encode captions: {call - 2}/8" in again.said if call == 5 else "encode images" in again.said
+    phases = ("captions", "videos", "images")
+    assert f"encode {first}: {done}" in again.said and "encode captions of val: 0/3" in again.said
+    assert not any(f"encode {phase}:" in again.said for phase in phases[: phases.index(first)])
     assert tree(workspace / "runs" / "first" / "checkpoints", "optimizer.pt", "state.json") == tree(
         straight / "runs" / "first" / "checkpoints", "optimizer.pt", "state.json"
     )
+
+
+def test_encoding_killed_while_room_is_made(server, workspace, prepared, options):
+    cache = workspace / "data" / "ssv2" / "cache"
+    shutil.rmtree(cache)
+    command = ["train", *options, "--run", "first"]
+    server.run(workspace, *command, faults=kill("pathlib:Path.replace", where=".safetensors", call=3), code=KILLED)
+    assert leftovers(cache)
+    server.run(workspace, *command)
+    assert tree(cache) == tree(prepared / "data" / "ssv2" / "cache") and not leftovers(cache)
 
 
 def test_predict_killed(server, trained, straight, raw):

@@ -60,13 +60,13 @@ def wait_in(at: str, done: bool = False) -> tuple:
 )
 def test_the_others_leave_nothing_half_written(server, trained, raw, tiny_base_folder, command, number):
     words, at = {
-        "prepare": (["prepare", "ssv2", raw, "--workers", 1, "--name", "other"], "fcacli.data.transcode:_content"),
-        "encode": (["prepare", "ssv2", raw, "--base", tiny_base_folder], "fcacli.data.cache:save_file"),
+        "prepare": (["prepare", "ssv2", raw, "--workers", 1, "--name", "other"], "fcacli.data.transcode:_encode"),
+        "encode": (["prepare", "ssv2", raw, "--base", tiny_base_folder], "os:posix_fallocate"),
         "predict": (["predict", next(raw.rglob("7.webm")), TEXT], "fcacli.prediction.video:write_png"),
         "eval": (["eval"], "fcacli.prediction.video:write_png"),
     }[command]
     shutil.rmtree(trained / "data" / "ssv2" / "cache")
-    process = server.start(trained, *words, faults=(wait_in(at, done=command == "encode"),))
+    process = server.start(trained, *words, faults=(wait_in(at, done=command in ("prepare", "encode")),))
     process.until(lambda: "waiting" in process.printed)
     assert leftovers(trained)
     process.send(number)

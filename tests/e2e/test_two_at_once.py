@@ -33,7 +33,7 @@ def test_two_trainings_of_one_run(server, workspace, straight, options):
 def test_two_trainings_of_their_own_share_the_encoding(server, workspace, prepared, options):
     """The second waits while the first encodes, and finds everything there."""
     shutil.rmtree(workspace / "data" / "ssv2" / "cache")
-    slow = ("slow", {"at": "fcacli.data.cache:save_file", "seconds": 0.1})
+    slow = ("slow", {"at": "fcacli.data.cache:EncodedStore.put", "seconds": 0.1})
     first = server.start(workspace, "train", *options, "--run", "one", faults=(slow,))
     first.until(lambda: list(workspace.rglob("*.safetensors")))
     second = server.start(workspace, "train", *options, "--run", "two")

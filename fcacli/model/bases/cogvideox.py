@@ -158,20 +158,22 @@ class CogVideoX:
 
     @torch.no_grad()
     def encode_video(self, frames: np.ndarray) -> Tensor:
-        """Frames (T, H, W, 3) to latents (F, C, h, w); T is brought to a safe count by repeating the last frame."""
-        padding = safe_frames(len(frames), self.temporal_patch) - len(frames)
-        return self._encode(np.concatenate([frames, *[frames[-1:]] * padding]))
+        """Frames (..., T, H, W, 3) to latents (..., F, C, h, w); T is brought to a safe count by repeating the last frame."""
+        padding = safe_frames(frames.shape[-4], self.temporal_patch) - frames.shape[-4]
+        return self._encode(np.concatenate([frames, *[frames[..., -1:, :, :, :]] * padding], axis=-4))
 
     @torch.no_grad()
     def encode_init(self, frames: np.ndarray) -> Tensor:
-        """The given frames (T0, H, W, 3), encoded alone, to latents (F0, C, h, w)."""
+        """The given frames (..., T0, H, W, 3), encoded alone, to latents (..., F0, C, h, w)."""
         return self._encode(frames)
 
     def _encode(self, frames: np.ndarray) -> Tensor:
         video = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, self.dtype) / 127.5 - 1
-        posterior = self.vae.encode(rearrange(video, "t h w c -> 1 c t h w")).latent_dist
+        batch = video.reshape(-1, *video.shape[-4:])
+        posterior = self.vae.encode(rearrange(batch, "b t h w c -> b c t h w")).latent_dist
         # diffusers' invert_scale_latents concerns the image latents of the 1.5 image-to-video pipeline, not these
-        return rearrange(posterior.mode(), "1 c f h w -> f c h w") * self.config("vae")["scaling_factor"]
+        latents = rearrange(posterior.mode(), "b c f h w -> b f c h w") * self.config("vae")["scaling_factor"]
+        return latents.reshape(*video.shape[:-4], *latents.shape[1:])
 
     @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import time
 import pytest
 from fixtures_path import fixture
 
+from fcacli.data.decode import Track
 from fcacli.data.readers import read
 from fcacli.errors import FcaError, Misuse
 
@@ -23,7 +24,7 @@ def layout(root, train=(), validation=(), test=(), videos=(), prefix="labels/", 
 
 def records(root):
     notes = []
-    return [(r.id, r.text, r.split, r.video.name) for r in read("ssv2", root, notes.append)], notes
+    return [(r.id, r.text, r.split, r.source.path.name) for r in read("ssv2", root, notes.append)], notes
 
 
 BOTH = {"train": [("2", "pushing cup"), ("4", "lifting box ")], "validation": [("74225", "spinning cube")]}
@@ -61,20 +62,12 @@ def test_folders_of_frames_where_there_is_no_webm(tmp_path):
         (tmp_path / "rawframes" / id).mkdir(parents=True)
     (tmp_path / "74225").mkdir()
     assert [name for *_, name in records(tmp_path)[0]] == ["2.webm", "4", "74225"]
-    assert next(iter(read("ssv2", tmp_path, print))).fps == 12
+    assert [r.source.fps for r in read("ssv2", tmp_path, print) if r.id == "4"] == [12]
 
 
 def test_ids_may_be_numbers(tmp_path):
     layout(tmp_path, train=[(2, "pushing cup")], videos=["2"])
     assert records(tmp_path)[0] == CLIPS[:1]
-
-
-def test_downloaded_archives_say_how_to_unpack_them(tmp_path):
-    layout(tmp_path, **BOTH)
-    (tmp_path / "20bn-something-something-v2-00.zip").touch()
-    with pytest.raises(FcaError, match="downloaded archives") as error:
-        records(tmp_path)
-    assert "tar -xz" in error.value.hint
 
 
 def broken_labels(root, text):
@@ -86,9 +79,11 @@ def broken_labels(root, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "train.json is not valid JSON"),
+        ("[", "train.json is not valid JSON"),
+        ("[{}", "train.json is not valid JSON"),
+        ("[{}] x", "train.json is not valid JSON"),
         ("", "train.json is not valid JSON"),
-        ('{"1": "a"}', "train.json should hold a list of clips, found an object"),
+        ('{"1": "a"}', "train.json should hold a list, found an object"),
         ("[1]", "train.json row 1 should be an object"),
         ('[{"label": "a"}]', "row 1: id should be text or a number, found nothing"),
         ('[{"id": null, "label": "a"}]', "row 1: id should be text or a number, found null"),
@@ -121,7 +116,7 @@ def test_each_missing_thing_is_one_clear_error(tmp_path):
 
 
 def test_unknown_reader_names_the_known_ones(tmp_path):
-    with pytest.raises(Misuse, match="known: ssv2, folder"):
+    with pytest.raises(Misuse, match="known: ssv2, bridge, epic-kitchens, ucf101, lerobot, folder"):
         read("webvid", tmp_path, print)
 
 
@@ -136,3 +131,15 @@ def test_real_subset():
         ("166766", "poking green frog doll so that it falls over", "val", "166766.webm"),
     ]
     assert notes == ["labels list 25,377 clips: 25,373 have no video here, 200 have no prompt, 8 videos have no label"]
+
+
+def test_real_folder_of_frames(tmp_path):
+    (tmp_path / "rawframes").symlink_to(fixture("ssv2/rawframes"))
+    (tmp_path / "labels").symlink_to(fixture("ssv2/labels"))
+    notes = []
+    (record,) = read("ssv2", tmp_path, notes.append)
+    track = Track()
+    frames = list(record.source.frames(track))
+    assert (record.id, record.text, record.split) == ("2", "pretending to pick a pillow up", "train")
+    assert (len(frames), frames[0].shape, track.problem) == (48, (240, 427, 3), "")
+    assert track.times[-1] == pytest.approx(47 / 12)

@@ -43,8 +43,8 @@ def test_a_text_beside_each_video(tmp_path):
     (tmp_path / "b.txt").write_text(" lifting\n cup\n")
     (tmp_path / "sub" / "a.txt").write_text("dropping box")
     assert records(tmp_path) == (
-        [("b", "lifting cup", "train"), ("sub/a", "dropping box", "train")],
-        ["1 of 3 videos have no caption"],
+        [("b", "lifting cup", "train"), ("bare", "", "train"), ("sub/a", "dropping box", "train")],
+        [],
     )
 
 
@@ -83,7 +83,7 @@ def test_listed_videos_that_are_not_there_are_counted(tmp_path):
         ({"metadata.csv": "video,text\na.mp4,x"}, "none of the 1 videos listed"),
         ({"metadata.csv": "video,text\n"}, "name no videos"),
         ({"videos.txt": "a.mp4\nb.mp4", "prompts.txt": "x"}, "has 2 lines and prompts.txt 1"),
-        ({"a.mp4": "", "metadata.parquet": "PAR1"}, "metadata.parquet, which is not read"),
+        ({"a.mp4": "", "metadata.parquet": "PAR1"}, "metadata.parquet is not a Parquet file"),
     ],
 )
 def test_each_broken_folder_is_one_clear_error(tmp_path, files, message):
@@ -103,3 +103,58 @@ def test_text_that_is_not_utf8_is_named(tmp_path):
 def test_real_folder():
     found, _ = records(fixture("video_folder/finetrainers"))
     assert found == [("videos/hiker", "A hiker standing at the top of a mountain, triumphantly, high quality", "train")]
+
+
+def write_parquet(path, rows):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def test_metadata_parquet(tmp_path):
+    touch(tmp_path, "v/a.mp4", "v/b.mp4")
+    write_parquet(tmp_path / "metadata.parquet", [{"file_name": f"v/{n}.mp4", "n": 1, "caption": t} for n, t in ("bx", "ay")])
+    assert records(tmp_path) == ([("v/b", "x", "train"), ("v/a", "y", "train")], [])
+
+
+def test_metadata_parquet_with_the_videos_inside_is_not_taken_for_paths(tmp_path):
+    touch(tmp_path, "a.mp4")
+    write_parquet(tmp_path / "metadata.parquet", [{"video": {"bytes": b"x", "path": "a.mp4"}, "text": "y"}])
+    with pytest.raises(FcaError, match="row 1: video should be text, found dict"):
+        records(tmp_path)
+    write_parquet(tmp_path / "metadata.parquet", [{"video": None, "text": "y"}, {"video": "a.mp4", "text": None}])
+    with pytest.raises(FcaError, match=r"no video below .* has a caption"):
+        records(tmp_path)
+    write_parquet(tmp_path / "metadata.parquet", [{"path": "a.mp4", "text": "y"}])
+    with pytest.raises(FcaError, match="no column file_name or video; it has path, text"):
+        records(tmp_path)
+
+
+def test_a_broken_row_does_not_cost_the_others(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "metadata.jsonl").write_bytes(
+        b'{"file_name": "a.mp4", "text": "x"}\n{\n{"file_name": "b.mp4", "text": "\xff"}\n[1]\n'
+    )
+    found, notes = records(tmp_path)
+    assert found == [("a", "x", "train")] and len(notes) == 1
+    assert "metadata.jsonl line 2 is not valid JSON" in notes[0] and notes[0].endswith("and 2 more")
+
+
+def test_a_video_without_a_caption_is_there_for_the_audit(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "metadata.csv").write_text('video,text\na.mp4,x\nb.mp4,""\n')
+    assert records(tmp_path) == ([("a", "x", "train"), ("b", "", "train")], [])
+
+
+def test_real_lists_and_table_agree(tmp_path):
+    import shutil
+
+    shutil.copytree(fixture("video_folder/finetrainers"), tmp_path / "a")
+    table, _ = records(tmp_path / "a")
+    (tmp_path / "a" / "metadata.csv").unlink()
+    assert records(tmp_path / "a") == (table, [])
+    for kind in ("videos", "prompts"):
+        shutil.move(tmp_path / "a" / f"{kind}_multi.txt", tmp_path / "a" / f"{kind}.txt")
+    found, _ = records(tmp_path / "a")
+    assert [id for id, *_ in found] == ["videos/hiker", "videos/hiker_tiny"] and {text for _, text, _ in found} == {table[0][1]}

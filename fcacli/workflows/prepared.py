@@ -1,0 +1,167 @@
+"""What `fca prepare` leaves: splits, their metadata, the clips left out, the audit, and the marks of what is not done yet."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcacli import __version__
+from fcacli.data.audit import audit, in_words
+from fcacli.data.audit_page import audit_page
+from fcacli.data.journal import Journal, Skipped
+from fcacli.data.manifest import SPLITS, Clip, Dataset, Split, write_split
+from fcacli.data.plan import Plan
+from fcacli.errors import FcaError
+from fcacli.events import Message, Report
+from fcacli.workspace import UNFINISHED, atomic_file, read_json, write_json
+
+if TYPE_CHECKING:
+    from fcacli.workflows.preparation import Preparation
+
+HELD_OUT = 0.1
+"""Share of the train clips that becomes val where the raw data has none."""
+SMALL = 200
+"""Clips below which the share is counted out instead of left to each clip's hash."""
+
+
+def finish(work: "Preparation", report: Report) -> Path:
+    """Everything but the clips themselves, dataset.json at the very end; the audit's page.
+
+    Raises:
+        FcaError: no clip can be used, or something cannot be written.
+    """
+    plan, dataset = work.plan, work.dataset
+    _settle(work, report)
+    write_json(dataset / "skipped.json", [_printable(skipped) for skipped in plan.skipped()])
+    _require_some(work, "skipped.json")
+    if plan.count("content not null and lies != split"):
+        mark_unfinished(work)
+        _move(plan, dataset)
+    for split in SPLITS:
+        if plan.count(f"content not null and split = '{split}'"):
+            write_split(dataset, split, _clips(plan, split))
+        else:
+            (dataset / split / "metadata.jsonl").unlink(missing_ok=True)
+    page = _write_audit(work, {}, "skipped.json", report)
+    counts: dict[str, int] = {split: plan.count(f"content not null and split = '{split}'") for split in SPLITS}
+    skipped = plan.count("fault not null")
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    form, raw = asdict(work.options.form), str(work.raw.resolve())
+    facts = Dataset(dataset.name, work.reader, raw, counts, skipped, now, __version__, form)
+    write_json(dataset / "dataset.json", asdict(facts))
+    (dataset / UNFINISHED).unlink(missing_ok=True)
+    found = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
+    report(Message(f"prepared {dataset}: {found}"))
+    return page
+
+
+def look(work: "Preparation", report: Report) -> Path:
+    """The end of a check: the audit's page.
+
+    Raises:
+        FcaError: no clip can be used, or something cannot be written.
+    """
+    _settle(work, report)
+    page = _write_audit(work, work.needed(), "audit.json", report)
+    _require_some(work, "audit.json")
+    counts = [(split, work.plan.count(f"content not null and split = '{split}'")) for split in SPLITS]
+    found = ", ".join(f"{count:,} {split}" for split, count in counts if count)
+    report(Message(f"{found} can be used; nothing was prepared, see {page}"))
+    return page
+
+
+def mark_unfinished(work: "Preparation") -> None:
+    """From here to the end of `finish` the dataset is not to be used; who finds it so learns the command that finishes it."""
+    dataset, reader, raw = work.dataset, work.reader, work.raw
+    name = [] if dataset.name == reader else ["--name", dataset.name]
+    command = shlex.join(["fca", "prepare", reader, str(raw), *name, *work.options.arguments()])
+    write_json(dataset / UNFINISHED, {"reader": reader, "raw": str(raw.resolve()), "command": command})
+    (dataset / "dataset.json").unlink(missing_ok=True)
+
+
+def check_same_source(dataset: Path, reader: str, raw: Path) -> None:
+    """One name is one raw dataset: another one must not replace it unnoticed."""
+    marks = [dataset / name for name in ("dataset.json", UNFINISHED) if (dataset / name).exists()]
+    if not marks:
+        return
+    before = read_json(marks[0])
+    if not isinstance(before, dict) or (before.get("reader"), before.get("raw")) != (reader, str(raw.resolve())):
+        origin = f"{before.get('reader')} {before.get('raw')}" if isinstance(before, dict) else "something else"
+        raise FcaError(
+            f"{dataset} was prepared from {origin}, not from {reader} {raw.resolve()}",
+            f"choose another name: fca prepare {reader} {raw} --name OTHER",
+        )
+
+
+def _settle(work: "Preparation", report: Report) -> None:
+    """Leaks left out, then val clips held out of train where the raw data has none."""
+    plan = work.plan
+    if plan.leave_out_leaks() and work.options.strict:
+        leak = next(skipped for skipped in plan.skipped() if skipped.fault == "leaked")
+        raise FcaError(f"{leak.source}: {leak.reason}", "without --strict it is left out and listed")
+    if plan.count("content not null and split = 'val'"):
+        return
+    train = plan.count("content not null and split = 'train'")
+    if held_out := plan.hold_out(HELD_OUT, SMALL):
+        report(Message(f"there are no val clips: {held_out:,} of {train:,} train clips are held out as val"))
+    elif train:
+        report(Message("there are no val clips, and too few train clips to hold one out", "warning"))
+
+
+def _require_some(work: "Preparation", listed: str) -> None:
+    plan = work.plan
+    if not plan.count("content not null"):
+        first = next(plan.skipped())
+        raise FcaError(
+            f"none of the {len(plan)} clips can be used; {first.source}: {first.reason}",
+            f"the others are listed in {work.dataset / listed}",
+        )
+
+
+def _move(plan: Plan, dataset: Path) -> None:
+    """Bring files to the folder of their split."""
+    with Journal(dataset / "journal.jsonl") as journal:
+        for position, split, stored in plan.moved():
+            target = dataset / split / stored.clip.file_name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (dataset / stored.split / stored.clip.file_name).replace(target)
+            except OSError as error:
+                hint = "run the same command when that is repaired"
+                raise FcaError(f"cannot write {target}: {error.strerror}", hint) from None
+            plan.put(position, replace(stored, split=split), fresh=False)
+            journal.add(plan.entry(position))
+
+
+def _clips(plan: Plan, split: Split) -> Iterator[Clip]:
+    for _, text, stored in plan.stored(f"split = '{split}'"):
+        yield replace(stored.clip, text=text)
+
+
+def _write_audit(work: "Preparation", needed: dict[str, float], listed: str, report: Report) -> Path:
+    """audit.json and audit.html; what is worth a line is said, and where the clips left out are `listed`."""
+    plan, dataset = work.plan, work.dataset
+    found: dict[str, Any] = {
+        "name": dataset.name,
+        "reader": work.reader,
+        "raw": str(work.raw.resolve()),
+        "form": asdict(work.options.form),
+        "notes": work.notes,
+        "needed": needed,
+        **audit(plan),
+    }
+    write_json(dataset / "audit.json", found)
+    with atomic_file(dataset / "audit.html") as temporary:
+        audit_page(temporary, found, plan)
+    for line in in_words(found):
+        report(Message(line))
+    if first := next(plan.skipped(), None):
+        others = f" and {count - 1:,} more" if (count := plan.count("fault not null")) > 1 else ""
+        report(Message(f"left out, see {dataset / listed}: {first.source}: {first.reason}{others}", "warning"))
+    return dataset / "audit.html"
+
+
+def _printable(skipped: Skipped) -> dict[str, str]:
+    return {"id": skipped.id, "source": skipped.source, "reason": skipped.reason}
