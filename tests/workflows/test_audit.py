@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from fixtures_path import fixture
-from raw_videos import cut, moving_square, turn, write_video
+from raw_videos import cut, moving_square, turn, write_ssv2, write_video
 
 from fcacli.data import source
 from fcacli.data.decode import decode
@@ -209,6 +209,15 @@ def test_what_the_whole_job_needs_is_said_early_and_a_small_disk_ends_it(tmp_pat
         prepare("folder", root, Workspace(tmp_path), name="c", workers=1)
     assert "--limit" in error.value.hint
     assert 16 <= len(list((tmp_path / "data" / "c").glob("*/videos/*.mp4"))) < 20
+
+
+def test_missing_and_surplus_files_are_in_the_audit(tmp_path):
+    root = write_ssv2(tmp_path / "raw", {"train": [("1", "a"), ("2", "b"), ("3", "c")], "validation": [("7", "d")]})
+    clips = root / "20bn-something-something-v2"
+    (clips / "3.webm").rename(clips / "99.webm")
+    result = check("ssv2", root, Workspace(tmp_path), workers=1)
+    (note,) = json.loads((result.folder / "audit.json").read_text())["notes"]
+    assert "1 have no video here" in note and "1 videos have no label" in note and note in result.audit.read_text()
 
 
 def test_filter_takes_captions_that_hold_it(tmp_path):

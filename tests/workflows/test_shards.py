@@ -10,6 +10,7 @@ from raw_videos import moving_square, write_ssv2, write_video
 
 from fcacli.errors import FcaError, Misuse
 from fcacli.workflows.lock import locked
+from fcacli.workflows.preparation import Preparation
 from fcacli.workflows.prepare import check, prepare
 from fcacli.workspace import Workspace
 
@@ -77,6 +78,19 @@ def test_parts_at_the_same_time(raw, single, tmp_path):
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for command in commands]
     waiting = [int(process.communicate(timeout=100)[0]) for process in processes]
     assert 0 in waiting and tree(Workspace(tmp_path).dataset()) == single
+
+
+def test_a_part_that_finishes_while_another_joins_them_finds_everything_in_its_place(raw, single, tmp_path, monkeypatch):
+    space, joining = Workspace(tmp_path), Preparation.joining
+    prepare("ssv2", raw, space, workers=1, shard=(1, 2))
+
+    def late(self):
+        monkeypatch.undo()
+        assert prepare("ssv2", raw, space, workers=1, shard=(1, 2)).waiting == 0  # moves the clips held out
+        return joining(self)
+
+    monkeypatch.setattr(Preparation, "joining", late)
+    assert prepare("ssv2", raw, space, workers=1, shard=(2, 2)).waiting == 0 and tree(space.dataset()) == single
 
 
 def test_a_part_runs_once_and_not_beside_the_whole(raw, tmp_path):
