@@ -3,6 +3,7 @@
 The process imports everything once. One that hangs or dies is ended, named, and replaced by the next.
 """
 
+import ctypes
 import multiprocessing
 import os
 import resource
@@ -103,6 +104,7 @@ def serve(pipe: Any) -> None:
         with tempfile.TemporaryFile() as noise:
             kept = os.dup(1), os.dup(2)
             os.dup2(noise.fileno(), 1), os.dup2(noise.fileno(), 2)
+            ctypes.CDLL(None).malloc_trim(0)  # what the command before left goes back to the system
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
             before, started = _status("VmRSS"), time.monotonic()
             try:

@@ -14,8 +14,8 @@ from random import Random
 
 import pytest
 from child import Child, Watched
-from conftest import GOOD, Stage, write_labels
 from spoil import DIGITS, HOSTILE, LONG, NESTED, bmp, gif, png, ppm, sized, spoil_bytes, spoil_json
+from spoiled_stage import GOOD, Stage, write_labels
 
 SEED = 20_260_807
 SECONDS, MEMORY = 60, 2 << 30

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Stage, write_labels
+from spoiled_stage import Stage, write_labels
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -401,9 +401,9 @@ FILES = [
         write(LABELS, '{"11": "a"}'),
         SSV2,
         1,
-        "should hold a list of clips, found an object",
+        "should hold a list, found an object",
         TRY,
-        "is it the label file",
+        "is it the right file",
     ),
     (
         "ssv2",

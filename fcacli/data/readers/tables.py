@@ -89,7 +89,7 @@ def json_list(path: Path) -> Iterator[Any]:
             if (mark := text.mark()) != "[":
                 kind = {"{": "an object", '"': "text", "n": "null", "t": "a boolean", "f": "a boolean"}.get(mark, "a number")
                 if mark and mark in '{"ntf-0123456789':
-                    raise FcaError(f"{path} should hold a list, found {kind}")
+                    raise FcaError(f"{path} should hold a list, found {kind}", "is it the right file?")
                 raise ValueError("expected a list")
             text.place += 1
             mark = "]" if text.mark() == "]" else ","
