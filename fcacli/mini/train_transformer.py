@@ -30,7 +30,7 @@ MUON_RATE, ADAM_RATE = 2.4e-3, 1.2e-3
 EMPTY_SHARE, IMAGE_SHARE = 0.1, 0.1
 NOISY = 0.65
 """Time steps are 1000 u^0.65, u uniform: the median is 640. What moves and how is decided where there is much noise."""
-EVAL_EVERY, LEVELS = 250, (100, 300, 500, 700, 900)
+EVAL_EVERY, LEVELS = 500, (100, 300, 500, 700, 900)
 SNAPSHOT_SECONDS = 600.0
 
 
