@@ -12,7 +12,7 @@ from fcacli.mini.oracle import shows
 from fcacli.mini.stage import HELD_OUT_SEED, Stage
 from fcacli.mini.world import sample_clip
 
-CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 30, 4.0
+CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 30, 3.0
 """Held-out clips whose captions are taken, from which index on; how they are sampled."""
 
 
