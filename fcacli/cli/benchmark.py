@@ -72,8 +72,8 @@ def benchmark(
     Example: fca benchmark --only fca --only lora-64 --seeds 1 --steps 500
     """
     options.check_exclusive(verbose, quiet)
-    from fcacli.workflows.benchmark import benchmark as run_benchmark
-    from fcacli.workflows.benchmark_arms import Settings
+    from fcacli.workflows.benchmark.arms import Settings
+    from fcacli.workflows.benchmark.benchmark import benchmark as run_benchmark
 
     settings = Settings(steps=steps, clips=clips, scored=scored, sample_steps=sample_steps, choose=choose)
     with console.talking(verbose, quiet) as report:

@@ -92,7 +92,7 @@ def _values(parameter: str, kind: Any) -> Values:
 
         return tuple(READERS)
     if parameter == "only":
-        from fcacli.workflows.benchmark_arms import ARMS
+        from fcacli.workflows.benchmark.arms import ARMS
 
         return tuple(arm.name for arm in ARMS)
     if parameter == "base":

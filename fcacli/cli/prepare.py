@@ -157,7 +157,7 @@ def prepare(
         run = workflow.check if check else workflow.prepare
         result = run(reader, raw, Workspace(), name=name, options=asked, report=report)
         if base is not None and not result.waiting:
-            from fcacli.workflows.encode_ahead import encode_ahead
+            from fcacli.workflows.encode.ahead import encode_ahead
 
             encode_ahead(result.folder, base, report=report)
     if json:

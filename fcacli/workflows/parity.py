@@ -40,7 +40,7 @@ from fcacli.training.checkpoint import checkpoint_folder
 from fcacli.workspace import write_json
 
 if TYPE_CHECKING:
-    from fcacli.workflows.encode import Encoded
+    from fcacli.workflows.encode.encode import Encoded
 
 PARITY = "parity.json"
 TOLERANCE = 1e-2

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fcacli.model.bases.cogvideox import CogVideoX
     from fcacli.training.checkpoint import State
     from fcacli.training.loop import Session
-    from fcacli.workflows.encode import Chosen, Encoded
+    from fcacli.workflows.encode.encode import Chosen, Encoded
 
 __all__ = ["TrainOptions", "TrainResult", "train"]
 
@@ -173,7 +173,7 @@ def _require_fit(base: "CogVideoX", config: TrainConfig) -> None:
 
 
 def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, report: Report) -> "Encoded":
-    from fcacli.workflows.encode import choose_clips, encode, encoding
+    from fcacli.workflows.encode.encode import choose_clips, encode, encoding
 
     with encoding(dataset, report):
         clips: Chosen = choose_clips(dataset, config.clip, report)

@@ -20,7 +20,7 @@ from fcacli.workspace import write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fcacli.workflows.encode import Encoded
+    from fcacli.workflows.encode.encode import Encoded
     from fcacli.workflows.parity import Gate
 
 Validate = Callable[[int, Path, Report], dict[str, float]]

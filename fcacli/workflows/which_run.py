@@ -21,7 +21,7 @@ from fcacli.workspace import Workspace, read_json, write_json
 
 if TYPE_CHECKING:
     from fcacli.model.attach import Adapter
-    from fcacli.workflows.encode import Encoded
+    from fcacli.workflows.encode.encode import Encoded
 
 
 def find(workspace: Workspace, name: str | None) -> Path | None:

@@ -13,8 +13,8 @@ from fcacli.model.attach import attach, detach, save_adapter
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.training.checkpoint import all_validations
 from fcacli.training.loop import Session, Subject, fit
-from fcacli.workflows import encode_plan
-from fcacli.workflows.encode import choose_clips, encode
+from fcacli.workflows.encode import plan as planning
+from fcacli.workflows.encode.encode import choose_clips, encode
 from fcacli.workflows.prepare import prepare
 from fcacli.workflows.toy import write_toy
 from fcacli.workflows.train_options import TrainOptions, resolve
@@ -62,7 +62,7 @@ def test_training_on_stored_features_loses_nothing_that_can_be_seen(tmp_path, mo
     config = resolve(options, base.spec, base.fingerprint, dataset.name, False)
     clips = choose_clips(dataset, config.clip)
     stored = encode(base, dataset, clips, config.clip)
-    monkeypatch.setattr(encode_plan, "BUDGET", 0)
+    monkeypatch.setattr(planning, "BUDGET", 0)
     pictures = encode(base, dataset, clips, config.clip)
     count = len(clips["train"])
     runs = {

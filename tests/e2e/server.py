@@ -25,7 +25,7 @@ PRELOADED = (
     *("diffusers.models.autoencoders.autoencoder_kl_cogvideox", "diffusers.models.transformers.cogvideox_transformer_3d"),
     *("diffusers.pipelines.cogvideo.pipeline_cogvideox", "diffusers.schedulers.scheduling_ddim_cogvideox"),
     *("fcacli.cli.app", "fcacli.training.loop", "fcacli.model.bases.cogvideox", "fcacli.model.attach"),
-    *(f"fcacli.workflows.{name}" for name in ("prepare", "train", "predict", "evaluate", "validation", "encode_ahead")),
+    *(f"fcacli.workflows.{name}" for name in ("prepare", "train", "predict", "evaluate", "validation", "encode.ahead")),
 )
 
 

@@ -18,7 +18,7 @@ LABELS = {
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) -> Path:
     """A workspace with prepared and encoded clips; copy it, do not write into it."""
-    from fcacli.workflows.encode_ahead import encode_ahead
+    from fcacli.workflows.encode.ahead import encode_ahead
     from fcacli.workflows.prepare import prepare
 
     root = tmp_path_factory.mktemp("workspace")

@@ -9,9 +9,9 @@ import pytest
 
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Event, Progress
-from fcacli.workflows import benchmark_run
-from fcacli.workflows.benchmark import BenchmarkResult, benchmark
-from fcacli.workflows.benchmark_arms import ARMS, Settings, choose_arms, jobs, trials
+from fcacli.workflows.benchmark import run as running
+from fcacli.workflows.benchmark.arms import ARMS, Settings, choose_arms, jobs, trials
+from fcacli.workflows.benchmark.benchmark import BenchmarkResult, benchmark
 
 ARMS_HERE = ("base", "copy", "fca", "lora-64")
 TIMES = ("seconds_per_clip", "seconds_per_step", "made", "config")
@@ -60,7 +60,7 @@ def test_the_first_seed_is_validated_on_the_way(done: BenchmarkResult) -> None:
 
 
 def test_again_nothing_is_computed(done: BenchmarkResult, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_run, "score", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(running, "score", lambda *_: pytest.fail("scored again"))
     again = benchmark(done.folder, settings, only=ARMS_HERE, seeds=1, gpus=0)
     assert again.table == done.table
 
@@ -104,19 +104,19 @@ def test_time_up_in_training_keeps_the_steps(tmp_path: Path, done: BenchmarkResu
     shutil.copytree(done.folder, folder)
     shutil.rmtree(folder / "runs")
     (folder / "rows" / "fca-seed0.json").unlink()
-    clock = benchmark_run.Clock
+    clock = running.Clock
     left = iter([100.0, 1e-6])
 
     class Ending(clock):
         def left(self) -> float | None:
             return next(left, 100.0)
 
-    from fcacli.workflows.benchmark_processes import OutOfTime
+    from fcacli.workflows.benchmark.processes import OutOfTime
     from fcacli.workspace import Workspace
 
     job = jobs(choose_arms(["fca"]), settings, 1, {})[0]
     with pytest.raises(OutOfTime):
-        benchmark_run.run_job(Workspace(folder), settings, "cpu", Ending(None), job, lambda event: None)
+        running.run_job(Workspace(folder), settings, "cpu", Ending(None), job, lambda event: None)
     assert list((folder / "runs" / "fca-seed0" / "checkpoints").iterdir())
     assert not (folder / "rows" / "fca-seed0.json").is_file()
 

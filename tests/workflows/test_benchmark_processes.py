@@ -11,7 +11,7 @@ import pytest
 from fcacli.errors import FcaError
 from fcacli.events import Event, Message, Report, silent
 from fcacli.training.interrupt import Interrupted, watch
-from fcacli.workflows.benchmark_processes import OutOfTime, share_out
+from fcacli.workflows.benchmark.processes import OutOfTime, share_out
 
 
 def work(folder: Path, item: str, report: Report) -> None:

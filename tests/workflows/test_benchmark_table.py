@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from fcacli.evaluation.report import bootstrap_interval
-from fcacli.workflows.benchmark_arms import ARMS
-from fcacli.workflows.benchmark_choose import best
-from fcacli.workflows.benchmark_table import difference, line_of, lines_of, per_clip
-from fcacli.workflows.benchmark_text import cells, markdown, text
+from fcacli.workflows.benchmark.arms import ARMS
+from fcacli.workflows.benchmark.choose import best
+from fcacli.workflows.benchmark.table import difference, line_of, lines_of, per_clip
+from fcacli.workflows.benchmark.text import cells, markdown, text
 
 ARM = {arm.name: arm for arm in ARMS}
 COUNT = 40

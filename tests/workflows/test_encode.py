@@ -20,10 +20,11 @@ from fcacli.events import Message, Progress, silent
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.training import loader
-from fcacli.workflows import encode_batches, encode_plan, encode_room
-from fcacli.workflows.encode import choose_clips, encode, encoding
-from fcacli.workflows.encode_batches import ahead, in_batches
-from fcacli.workflows.encode_plan import Counts, plan
+from fcacli.workflows.encode import batches, room
+from fcacli.workflows.encode import plan as planning
+from fcacli.workflows.encode.batches import ahead, in_batches
+from fcacli.workflows.encode.encode import choose_clips, encode, encoding
+from fcacli.workflows.encode.plan import Counts, plan
 from fcacli.workflows.train import train
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
@@ -163,7 +164,7 @@ def test_the_plan_is_said_before_the_work_and_is_what_lies_there_after_it(base, 
 
 def test_no_room_is_an_error_before_anything_is_encoded(base, dataset, monkeypatch):
     usage = shutil.disk_usage(dataset)
-    monkeypatch.setattr(encode_room.shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     with pytest.raises(FcaError, match=r"there is no room in .*cache: .* MB are needed, 0.0 MB are free"):
         run(base, dataset)
     assert not files(dataset) and not base._parts
@@ -187,7 +188,7 @@ def test_all_of_ssv2_on_cogvideox_2b_stays_below_100_gb(monkeypatch):
 
 
 def test_beyond_the_budget_image_features_are_computed_while_training(base, dataset, monkeypatch):
-    monkeypatch.setattr(encode_plan, "BUDGET", 0)
+    monkeypatch.setattr(planning, "BUDGET", 0)
     encoded, listener = run(base, dataset)
     assert "image features are computed from these while training" in listener.said[0]
     kinds = {path.name for path in (dataset / "cache").iterdir()}
@@ -206,7 +207,7 @@ def test_beyond_the_budget_image_features_are_computed_while_training(base, data
 @pytest.mark.parametrize("budget", [1e9, 0], ids=["stored", "computed"])
 def test_training_on_stored_features_resumes_bit_for_bit(workspace, asked, monkeypatch, budget):
     """Interrupted and continued with another number of processes that load clips."""
-    monkeypatch.setattr(encode_plan, "BUDGET", budget)
+    monkeypatch.setattr(planning, "BUDGET", budget)
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
     straight = train(workspace, asked, gpus=0, run="straight", workers=0)
     crash(workspace, asked, 3, run="other", workers=1)
@@ -250,7 +251,7 @@ def test_only_half_written_shards_are_removed_before_encoding(dataset):
 
 def test_batches_have_one_size_so_that_neighbours_do_not_matter(base, dataset, monkeypatch):
     sizes = {"encode_text": [], "encode_image": [], "encode_video": []}
-    monkeypatch.setitem(encode_batches.SIZES, "cpu", {"captions": 3, "videos": 2, "images": 4})
+    monkeypatch.setitem(batches.SIZES, "cpu", {"captions": 3, "videos": 2, "images": 4})
     for name in sizes:
         inner = getattr(CogVideoX, name)
         monkeypatch.setattr(
@@ -295,7 +296,7 @@ def test_decoding_goes_on_while_the_encoder_works():
     loaded = ahead(load, range(60))
     assert next(loaded) == (0, 0)
     time.sleep(0.5)
-    assert encode_batches.AHEAD <= len(started) <= encode_batches.AHEAD + 2
+    assert batches.AHEAD <= len(started) <= batches.AHEAD + 2
     assert [item for item, _ in loaded] == list(range(1, 60))
 
 
@@ -303,7 +304,7 @@ def test_nothing_to_do_for_ten_thousand_clips_takes_less_than_two_seconds(base, 
     """Without starting Python and loading the base."""
     from fcacli.data.cache import EncodedStore, caption_key, encode_key
     from fcacli.data.manifest import Clip, write_split
-    from fcacli.workflows.encode import encoder_id
+    from fcacli.workflows.encode.encode import encoder_id
 
     times = [n / 12 for n in range(40)]
     rows = [Clip(f"videos/{n}.mp4", f"caption {n % 7000}", "raw", 40, 427, 240, times, f"{n:064x}") for n in range(10_000)]

@@ -216,7 +216,7 @@ def test_only_transformer_is_resident_in_training(workspace, asked, monkeypatch)
 
 def test_encode_has_one_encoder_at_a_time(workspace, asked, monkeypatch):
     from fcacli.model.bases import load_base, resolve_base
-    from fcacli.workflows.encode import choose_clips, encode
+    from fcacli.workflows.encode.encode import choose_clips, encode
     from fcacli.workflows.train_options import resolve
 
     shutil.rmtree(workspace.dataset() / "cache")

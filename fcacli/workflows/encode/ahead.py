@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fcacli.events import Message, Report, silent
 from fcacli.workflows.devices import choose_gpus, computes_bf16
-from fcacli.workflows.encode import Encoded, choose_clips, encode, encoding
+from fcacli.workflows.encode.encode import Encoded, choose_clips, encode, encoding
 from fcacli.workflows.train_options import TrainOptions, resolve
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcacli.workflows.benchmark_arms import FEW, GROUPS, RATES, TRIAL_SHARE
+from fcacli.workflows.benchmark.arms import FEW, GROUPS, RATES, TRIAL_SHARE
 
 COLUMNS = (
     *("", "task success", "PSNR (dB)", "first / last frame", "SSIM", "given (dB)", "mini-FVD", "mini-KVD"),

@@ -14,10 +14,10 @@ from fcacli.evaluation.frechet import frechet_distance
 from fcacli.evaluation.kernel import kernel_distance
 from fcacli.evaluation.report import bootstrap_interval
 from fcacli.events import Message, Report, silent
-from fcacli.workflows.benchmark_arms import ARMS, GROUPS, REFERENCE, Arm, Group
-from fcacli.workflows.benchmark_choose import tried
-from fcacli.workflows.benchmark_pictures import write_pictures
-from fcacli.workflows.benchmark_text import markdown, text
+from fcacli.workflows.benchmark.arms import ARMS, GROUPS, REFERENCE, Arm, Group
+from fcacli.workflows.benchmark.choose import tried
+from fcacli.workflows.benchmark.pictures import write_pictures
+from fcacli.workflows.benchmark.text import markdown, text
 from fcacli.workspace import Workspace, atomic_file, read_json, write_json
 
 METRICS = ("success", "target", "others", "psnr", "ssim", "given_psnr")

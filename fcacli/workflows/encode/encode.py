@@ -22,9 +22,9 @@ from fcacli.data.manifest import Clip, Clips, Split, read_split
 from fcacli.data.picture import pack_frames
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
-from fcacli.workflows.encode_batches import Error, ahead, batches_of, in_batches, packed_entries, tracked
-from fcacli.workflows.encode_plan import Counts, Plan, plan
-from fcacli.workflows.encode_room import make_room, remove_old_entries
+from fcacli.workflows.encode.batches import Error, ahead, batches_of, in_batches, packed_entries, tracked
+from fcacli.workflows.encode.plan import Counts, Plan, plan
+from fcacli.workflows.encode.room import make_room, remove_old_entries
 from fcacli.workflows.lock import locked
 from fcacli.workspace import remove_leftovers
 

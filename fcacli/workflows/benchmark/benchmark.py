@@ -3,7 +3,7 @@
     FOLDER/settings.json           what decides the numbers; a line with other settings is refused
           /raw16/ raw17/           drawn clips of 16 and of 17 frames, with objects and backgrounds the base has not seen
           /data/ runs/             a workspace like any other; one run an arm and seed, and one a trial
-          /clips/ rows/            predictions and scores of each run; see benchmark_score.py
+          /clips/ rows/            predictions and scores of each run; see score.py
           /benchmark.json .md      the tables with their conditions, of all rows there are
           /contact_sheet.png       the same clips by every method
           /quality.png             quality on the way, against steps and against seconds
@@ -22,12 +22,12 @@ from typing import Any
 from fcacli.config import differences
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Progress, Report, silent
-from fcacli.workflows.benchmark_arms import SEEDS, Job, Settings, choose_arms, jobs, trials
-from fcacli.workflows.benchmark_choose import best_rates
-from fcacli.workflows.benchmark_processes import OutOfTime, share_out
-from fcacli.workflows.benchmark_run import Clock, run_job
-from fcacli.workflows.benchmark_score import row_of
-from fcacli.workflows.benchmark_table import write_tables
+from fcacli.workflows.benchmark.arms import SEEDS, Job, Settings, choose_arms, jobs, trials
+from fcacli.workflows.benchmark.choose import best_rates
+from fcacli.workflows.benchmark.processes import OutOfTime, share_out
+from fcacli.workflows.benchmark.run import Clock, run_job
+from fcacli.workflows.benchmark.score import row_of
+from fcacli.workflows.benchmark.table import write_tables
 from fcacli.workflows.devices import choose_gpus
 from fcacli.workflows.lock import locked
 from fcacli.workflows.prepare import prepare

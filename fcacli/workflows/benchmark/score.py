@@ -26,7 +26,7 @@ from fcacli.errors import FcaError
 from fcacli.evaluation.report import copy_last_frame, score_clip
 from fcacli.events import Report, track
 from fcacli.prediction.video import write_png
-from fcacli.workflows.benchmark_arms import Job, clips_of
+from fcacli.workflows.benchmark.arms import Job, clips_of
 from fcacli.workspace import Workspace, atomic_file, write_json
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from fcacli.data.dataset import sample_frames, usable_clips
 from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.plot import Series, line_chart
 from fcacli.prediction.video import write_png
-from fcacli.workflows.benchmark_arms import ARMS
-from fcacli.workflows.benchmark_score import read_strip, row_of
+from fcacli.workflows.benchmark.arms import ARMS
+from fcacli.workflows.benchmark.score import read_strip, row_of
 from fcacli.workspace import Workspace, read_json
 
 SHOWN = 6

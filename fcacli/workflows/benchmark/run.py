@@ -1,4 +1,4 @@
-"""One job of `fca benchmark`: trained, and scored by benchmark_score.py; each part goes on where it stopped."""
+"""One job of `fca benchmark`: trained, and scored by score.py; each part goes on where it stopped."""
 
 import json
 import time
@@ -9,10 +9,10 @@ from fcacli.config import ClipConfig, SampleConfig, to_dict
 from fcacli.events import Event, Progress, Report
 from fcacli.training.finite import NotFinite
 from fcacli.training.interrupt import Interrupted
-from fcacli.workflows.benchmark_arms import CURVE_CLIPS, CURVE_POINTS, Job, Settings
-from fcacli.workflows.benchmark_conditions import circumstances
-from fcacli.workflows.benchmark_processes import OutOfTime
-from fcacli.workflows.benchmark_score import Method, row_of, score
+from fcacli.workflows.benchmark.arms import CURVE_CLIPS, CURVE_POINTS, Job, Settings
+from fcacli.workflows.benchmark.conditions import circumstances
+from fcacli.workflows.benchmark.processes import OutOfTime
+from fcacli.workflows.benchmark.score import Method, row_of, score
 from fcacli.workspace import Workspace, write_json
 
 CHECKPOINT_MINUTES = 2.0

@@ -9,7 +9,7 @@ from fcacli.data.cache import EncodedStore, Keys
 from fcacli.data.shard import row_bytes
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report
-from fcacli.workflows.encode_plan import Plan, gigabytes
+from fcacli.workflows.encode.plan import Plan, gigabytes
 
 
 def make_room(store: EncodedStore, plan: Plan, wanted: dict[str, Keys], what: str, report: Report) -> None:
