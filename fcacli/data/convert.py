@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from fcacli.data.manifest import Split
 from fcacli.data.transcode import Task, Unusable, inspect, transcode
 from fcacli.errors import FcaError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AHEAD = 4
 """Jobs for each process that are handed out at a time; memory does not grow with the dataset."""
 
@@ -104,6 +106,8 @@ def convert_all(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Done]]
         return
     context = multiprocessing.get_context("spawn")  # forking a process with threads of torch or OpenCV may hang
     with _pool(ProcessPoolExecutor(workers, context, initializer=_start_worker)) as pool:
+        with _signals_wait():
+            pool.submit(int)  # starts the workers
         waiting = iter(jobs)
         running: dict[Future[Done | None], Job] = {}
         while True:
@@ -139,7 +143,24 @@ def _start_worker() -> None:
 
     cv2.setNumThreads(1)
     _on_signals(signal.SIG_IGN)
+    _mask(signal.SIG_UNBLOCK)
     threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and the like wait; processes that are started meanwhile mind none until they have chosen to."""
+    multiprocessing.resource_tracker.ensure_running()  # which lets signals through when it starts
+    _mask(signal.SIG_BLOCK)
+    try:
+        yield
+    finally:
+        _mask(signal.SIG_UNBLOCK)
+
+
+def _mask(how: int) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(how, SIGNALS)
 
 
 def _follow_parent() -> None:
@@ -160,5 +181,5 @@ def _convert_in_worker(job: Job) -> Done | None:
 
 
 def _on_signals(handler: Callable[..., Any] | int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, handler)

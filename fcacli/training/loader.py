@@ -1,6 +1,7 @@
 """Batches of encoded clips in an order that is a function of seed and step, so that a resumed run sees what it would have."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -83,7 +84,10 @@ def batches(
 
 def _living(loaded: Iterable[Any]) -> Iterator[Any]:
     with naming_dead_workers():
-        yield from loaded
+        try:
+            yield from loaded
+        except (ConnectionError, EOFError) as error:  # in the middle of handing a batch over
+            raise _has_died(error) from error
 
 
 @contextmanager
@@ -98,9 +102,16 @@ def naming_dead_workers() -> Iterator[None]:
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        cause = str(error).splitlines()[0]
-        hint = "fca train --workers 0 goes on with clips loaded by the main process"
-        raise Unloadable(f"a process that loads clips has died, perhaps for want of memory: {cause}", hint) from error
+        raise _has_died(error) from error
+
+
+def _has_died(error: Exception) -> Unloadable:
+    """What to say of a dead worker; the death of further ones interrupts nothing."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    hint = "fca train --workers 0 goes on with clips loaded by the main process"
+    return Unloadable(f"a process that loads clips has died, perhaps for want of memory: {cause}", hint)
 
 
 class _ErrorsAsValues(Dataset[Any]):
