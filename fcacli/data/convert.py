@@ -106,13 +106,12 @@ def convert_all(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Done]]
         return
     context = multiprocessing.get_context("spawn")  # forking a process with threads of torch or OpenCV may hang
     with _pool(ProcessPoolExecutor(workers, context, initializer=_start_worker)) as pool:
-        with _signals_wait():
-            pool.submit(int)  # starts the workers
         waiting = iter(jobs)
         running: dict[Future[Done | None], Job] = {}
         while True:
             for job in islice(waiting, workers * AHEAD - len(running)):
-                running[pool.submit(_convert_in_worker, job)] = job
+                with _signals_wait():  # the pool starts its workers one by one, as there is work for them
+                    running[pool.submit(_convert_in_worker, job)] = job
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
