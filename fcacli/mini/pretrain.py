@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=1, help="for latents and transformer: share the work")
+    parser.add_argument("--device", default="cpu", help="of the stages latents, transformer and judge, e.g. cuda")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--until", help="UTC time HH:MM at which the stage ends")
     end.add_argument("--minutes", type=float)
@@ -70,6 +71,7 @@ def _run(rank: int, options: argparse.Namespace, until: float | None, world: int
         steps=options.steps,
         rank=rank,
         world=world,
+        device=options.device,
     )
     {
         "vae": train_vae.train,

@@ -32,6 +32,8 @@ class Stage:
     rank: int = 0
     world: int = 1
     """Number of processes working on this stage, and which of them this is."""
+    device: str = "cpu"
+    """Where the transformer trains and judged clips are made."""
     step: int = 0
     spent: float = 0.0
     """Seconds used by earlier runs that this one continues."""
@@ -74,7 +76,7 @@ class Stage:
                 return None
             (self.out / "log" / f"{self.name}.jsonl").unlink(missing_ok=True)
             return None
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location=self.device, weights_only=True)
         self.step, self.spent = saved["step"], saved["spent"]
         return saved["state"]
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from fcacli.mini.build import TEXT_TOKENS, build_part, build_scheduler, build_tokenizer, save_part
 from fcacli.mini.plain_attention import PlainAttention
 from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video, to_video_tensor
+from fcacli.model.arithmetic import computes_bf16
 
 SHARD, SHARDS, HELD_OUT = 1000, 20, 96
 BATCH, WARMUP, AVERAGE = 16, 200, 0.999
@@ -45,7 +46,7 @@ class Latents:
 
 def encode(stage: Stage) -> None:
     """Encode the training and held-out clips into work/latents; shards already there are kept."""
-    vae: Any = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float().eval()
+    vae: Any = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float().eval().to(stage.device)
     folder = stage.work / "latents"
     folder.mkdir(exist_ok=True)
     jobs = [("held_out", HELD_OUT_SEED, 0, HELD_OUT)]
@@ -65,13 +66,13 @@ def _encode_shard(vae: Any, seed: int, first: int, count: int) -> dict[str, torc
     tokenizer, parts = build_tokenizer(), []
     for start in range(first, first + count, 50):
         video, captions = clips_as_video(seed, start, min(50, first + count - start), "base")
-        pixels = to_video_tensor(video)
-        alone = torch.empty(len(video), vae.config.latent_channels, 1, 12, 12)
+        pixels = to_video_tensor(video).to(vae.device)
+        alone = torch.empty(len(video), vae.config.latent_channels, 1, 12, 12, device=vae.device)
         alone[0::2] = vae.encode(pixels[0::2, :, :2]).latent_dist.mode()
         alone[1::2] = vae.encode(pixels[1::2, :, :1]).latent_dist.mode()
         tokens = tokenizer(captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt")
         parts.append((vae.encode(pixels).latent_dist.mode(), alone, tokens.input_ids))
-    clip, alone, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
+    clip, alone, tokens = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     factor = vae.config.scaling_factor
     clip, alone = (part.transpose(1, 2).mul(factor).half().contiguous() for part in (clip, alone))
     return {"clip": clip, "alone": alone, "tokens": tokens}
@@ -106,7 +107,7 @@ def train(stage: Stage) -> None:
     data = load_latents(stage.work / "latents", "train_*.safetensors")
     held_out = load_latents(stage.work / "latents", "held_out.safetensors")
     scheduler = build_scheduler()
-    model = TextToVideo(stage.seed)
+    model = TextToVideo(stage.seed).to(stage.device)
     model.transformer.set_attn_processor(PlainAttention())
     average = Average(model, AVERAGE)
     optimisers = _optimisers(model)
@@ -121,7 +122,7 @@ def train(stage: Stage) -> None:
         for optim, peak in zip(optimisers, (MUON_RATE, ADAM_RATE), strict=True):
             for group in optim.param_groups:
                 group["lr"] = stage.rate(peak, WARMUP, progress=progress)
-        loss = _loss(model, scheduler, *_batch(stage, data))
+        loss = _loss(model, scheduler, *(part.to(stage.device) for part in _batch(stage, data)))
         model.zero_grad(set_to_none=True)
         loss.backward()
         stage.step += 1
@@ -214,7 +215,7 @@ def _loss(
 ) -> torch.Tensor:
     """Mean squared error on v."""
     noisy = scheduler.add_noise(latents, noise, t)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(latents.device.type, torch.bfloat16, enabled=computes_bf16(latents.device.type)):
         output = model(noisy, tokens, t)
     return F.mse_loss(output.float(), scheduler.get_velocity(latents, noise, t))
 
@@ -222,19 +223,20 @@ def _loss(
 def _averaged(average: Average) -> TextToVideo:
     model = TextToVideo(0)
     model.load_state_dict(average.state)
-    return model.eval()
+    return model.eval().to(next(iter(average.state.values())).device)
 
 
 @torch.no_grad()
 def _evaluate(average: Average, scheduler: Any, held_out: Latents) -> dict[str, float]:
     """Held-out v-loss at fixed noise levels, with each clip's own caption and with another clip's."""
     model, row, rng = _averaged(average), {}, torch.Generator().manual_seed(0)
-    latents = held_out.clip.float()
-    noise = torch.randn(latents.shape, generator=rng)
+    device = next(model.parameters()).device
+    latents = held_out.clip.float().to(device)
+    noise = torch.randn(latents.shape, generator=rng).to(device)
     for name, tokens in (("v", held_out.tokens), ("v_wrong_text", held_out.tokens.roll(1, 0))):
         for level in LEVELS if name == "v" else (700, 900):
-            t = torch.full((len(latents),), level)
-            row[f"{name}_{level}"] = round(_loss(model, scheduler, latents, noise, tokens, t).item(), 5)
+            t = torch.full((len(latents),), level, device=device)
+            row[f"{name}_{level}"] = round(_loss(model, scheduler, latents, noise, tokens.to(device), t).item(), 5)
     row["v_mean"] = round(sum(row[f"v_{level}"] for level in LEVELS) / len(LEVELS), 5)
     return row
 

@@ -1,4 +1,4 @@
-"""Which device training runs on, and what it computes in."""
+"""Which device training runs on."""
 
 from fcacli.errors import Misuse
 from fcacli.events import Message, Report
@@ -41,13 +41,3 @@ def require_gpu(gpus: int | None, device: str, base: str, report: Report) -> Non
     if base != "mini":
         raise Misuse(f"{missing}, and {base} is not for a CPU", "fca train --gpus 0 (if it must be), or fca train --base mini")
     report(Message(f"{missing}: the miniature trains on the CPU", "warning"))
-
-
-def computes_bf16(device: str) -> bool:
-    """Whether bfloat16 is arithmetic of the device's own there, not emulated."""
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from fcacli.config import FCAConfig, TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
+from fcacli.model.arithmetic import computes_bf16
 from fcacli.workflows import which_run
-from fcacli.workflows.devices import choose_gpus, computes_bf16, require_gpu
+from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.lock import locked
 from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json

@@ -6,12 +6,12 @@ from statistics import median
 import pytest
 import torch
 
+from fcacli.model.arithmetic import computes_bf16
 from fcacli.model.attach import attach
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.training.loop import attention_kernels
 from fcacli.training.objective import diffusion_loss, draw
 from fcacli.training.optim import make_optimizer
-from fcacli.workflows.devices import computes_bf16
 from fcacli.workflows.train_options import TrainOptions, resolve
 
 ROUNDS = 7

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from fcacli.events import Message, Report, silent
-from fcacli.workflows.devices import choose_gpus, computes_bf16
+from fcacli.model.arithmetic import computes_bf16
+from fcacli.workflows.devices import choose_gpus
 from fcacli.workflows.encode.encode import Encoded, choose_clips, encode, encoding
 from fcacli.workflows.train_options import TrainOptions, resolve
 

@@ -1,0 +1,11 @@
+"""What a device computes in."""
+
+
+def computes_bf16(device: str) -> bool:
+    """Whether bfloat16 is arithmetic of the device's own there, not emulated, which is ten times slower than float32."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

@@ -1,0 +1,82 @@
+"""A pipeline folder with random weights at the published sizes: what memory and time need to know of a base.
+
+    python tests/gpu/random_base.py FOLDER cogvideox-2b
+
+Only the tokenizer is another one, the bundled miniature's: the real one's is a download, and no figure depends on it.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderModel
+
+from fcacli.model.bases import MINI
+
+CONFIGS = Path(__file__).parents[1] / "model" / "configs"
+T5_XXL = {
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "vocab_size": 32128,
+    "feed_forward_proj": "gated-gelu",
+}
+
+
+def write_random_base(folder: Path, name: str, device: str) -> Path:
+    """Write `name` (cogvideox-2b, cogvideox-5b, cogvideox1.5-5b) in bfloat16 below `folder`, once; returns its folder.
+
+    The text encoder, the same for all, is written once and linked.
+    """
+    base, shared = folder / name, folder / "shared"
+    if (base / "model_index.json").is_file():
+        return base
+    transformer, vae = _config(name), _config("vae")
+    _write(base / "transformer", lambda: CogVideoXTransformer3DModel(**transformer), device)
+    _write(shared / "vae", lambda: AutoencoderKLCogVideoX(**vae), device)
+    _write(shared / "text_encoder", lambda: T5EncoderModel(T5Config(**T5_XXL)), device)
+    _write(shared / "clip", lambda: CLIPVisionModel(CLIPVisionConfig(**_config("clip-vit-large-patch14"))), device)
+    for part in ("vae", "text_encoder", "clip"):
+        (base / part).symlink_to(shared / part, target_is_directory=True)
+    shutil.copytree(MINI / "tokenizer", base / "tokenizer")
+    CogVideoXDPMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=1.0 if "5b" in name else 3.0,
+        timestep_spacing="trailing",
+    ).save_pretrained(base / "scheduler")
+    (base / "model_index.json").write_text(json.dumps({"_class_name": "CogVideoXPipeline"}))
+    return base
+
+
+def _config(name: str) -> dict[str, Any]:
+    values = json.loads((CONFIGS / f"{name}.json").read_text())
+    return {key: value for key, value in values.items() if not key.startswith("_") and key != "model_type"}
+
+
+def _write(folder: Path, build: Callable[[], Any], device: str) -> None:
+    """Build on the device in bfloat16, write as safetensors; skipped where it lies already."""
+    if (folder / "config.json").is_file():
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            model = build()
+    finally:
+        torch.set_default_dtype(before)
+    model.save_pretrained(folder, max_shard_size="4GB")
+
+
+if __name__ == "__main__":
+    write_random_base(Path(sys.argv[1]), sys.argv[2], "cuda")
