@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from fcacli.errors import FcaError
+from fcacli.evaluation.precision import exactly
 from fcacli.evaluation.state_dict import load_strictly, read_tensors
+from fcacli.evaluation.weights import missing_of_clip, weights_file
 
 CONDITIONS = "cosine; frames resized as CLIP was trained: short side to its size (bicubic), centre crop; text cut at its length"
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Of a CLIP folder, the first that is there."""
 CHUNK = 16
 """Frames that go through the image tower at a time."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -35,12 +35,11 @@ class ClipSimilarity:
         import transformers
 
         self.folder, self.device = folder, torch.device(device)
-        weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-        if weights is None:
-            raise FcaError(f"{folder} is not a CLIP folder: it has neither {' nor '.join(WEIGHT_FILES)}", "fca weights")
+        if lost := missing_of_clip(folder):
+            raise FcaError(f"{folder} is not a CLIP folder: it has no {', no '.join(lost)}", "fca weights --fetch clip")
+        weights = weights_file("clip", folder)
         try:
-            with torch.random.fork_rng(devices=[]):  # fresh weights, which are all replaced, must not move the caller's seed
-                self.model = transformers.CLIPModel(transformers.CLIPConfig.from_pretrained(folder, local_files_only=True))
+            self.model = _fresh(folder)
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **LOCAL)
             self.preprocess = _Preprocessing(json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8")))
         except Exception as error:  # transformers raises all kinds for a damaged folder
@@ -64,7 +63,7 @@ class ClipSimilarity:
         if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
             raise ValueError(f"expected uint8 (P, H, W, 3) frames, got {video.dtype} {video.shape}")
         parts = []
-        with torch.inference_mode():
+        with exactly():
             for start in range(0, len(video), CHUNK):
                 pixels = np.stack([self.preprocess(frame) for frame in video[start : start + CHUNK]])  # (B, 3, s, s)
                 seen = self.model.vision_model(torch.from_numpy(pixels).to(self.device)).pooler_output
@@ -73,13 +72,21 @@ class ClipSimilarity:
 
     def embed_text(self, text: str) -> np.ndarray:
         """The unit vector of a caption: (d,) float64."""
-        import torch
 
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer([text], truncation=True, max_length=length, return_tensors="pt").input_ids.to(self.device)
-        with torch.inference_mode():
+        with exactly():
             read = self.model.text_projection(self.model.text_model(tokens).pooler_output)
         return _unit(read.double().cpu().numpy())[0]
+
+
+def _fresh(folder: Path) -> Any:
+    """The CLIPModel that config.json describes; its weights, which are all replaced, must not move the caller's seed."""
+    import torch
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        return transformers.CLIPModel(transformers.CLIPConfig.from_pretrained(folder, local_files_only=True))
 
 
 class _Preprocessing:

@@ -6,7 +6,7 @@ Names as in pt_inception-2015-12-05: Mixed_5b.branch1x1.conv.weight and so on.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fcacli.evaluation.precision import exactly
 from fcacli.evaluation.state_dict import load_strictly, read_tensors
 
 SIZE = 299
@@ -42,7 +43,7 @@ class InceptionFeatures:
         with path.open("rb") as file:
             self.identity = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {RESIZE}"
 
-    @torch.inference_mode()
+    @exactly()
     def __call__(self, videos: Sequence[np.ndarray]) -> np.ndarray:
         """Of uint8 videos (T, H, W, 3), which may differ in size: (sum of T, 2048) float64, video after video."""
         parts = [np.empty((0, 2048))]
@@ -65,6 +66,16 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)))
+
+
+def row(given: int, out: int, size: int) -> Conv:
+    """Convolution of 1 x size that keeps the size of the picture."""
+    return Conv(given, out, (1, size), padding=(0, size // 2))
+
+
+def column(given: int, out: int, size: int) -> Conv:
+    """Convolution of size x 1 that keeps the size of the picture."""
+    return Conv(given, out, (size, 1), padding=(size // 2, 0))
 
 
 def mean3(x: Tensor) -> Tensor:
@@ -116,15 +127,10 @@ class Block17(nn.Module):
 
     def __init__(self, given: int, c: int) -> None:
         super().__init__()
-        row, column = {"size": (1, 7), "padding": (0, 3)}, {"size": (7, 1), "padding": (3, 0)}
         self.branch1x1 = Conv(given, 192, 1)
-        self.branch7x7_1, self.branch7x7_2, self.branch7x7_3 = Conv(given, c, 1), Conv(c, c, **row), Conv(c, 192, **column)
-        self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3 = (
-            Conv(given, c, 1),
-            Conv(c, c, **column),
-            Conv(c, c, **row),
-        )
-        self.branch7x7dbl_4, self.branch7x7dbl_5 = Conv(c, c, **column), Conv(c, 192, **row)
+        self.branch7x7_1, self.branch7x7_2, self.branch7x7_3 = Conv(given, c, 1), row(c, c, 7), column(c, 192, 7)
+        self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3 = Conv(given, c, 1), column(c, c, 7), row(c, c, 7)
+        self.branch7x7dbl_4, self.branch7x7dbl_5 = column(c, c, 7), row(c, 192, 7)
         self.branch_pool = Conv(given, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,8 +146,8 @@ class To8(nn.Module):
     def __init__(self, given: int) -> None:
         super().__init__()
         self.branch3x3_1, self.branch3x3_2 = Conv(given, 192, 1), Conv(192, 320, 3, stride=2)
-        self.branch7x7x3_1, self.branch7x7x3_2 = Conv(given, 192, 1), Conv(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3, self.branch7x7x3_4 = Conv(192, 192, (7, 1), padding=(3, 0)), Conv(192, 192, 3, stride=2)
+        self.branch7x7x3_1, self.branch7x7x3_2 = Conv(given, 192, 1), row(192, 192, 7)
+        self.branch7x7x3_3, self.branch7x7x3_4 = column(192, 192, 7), Conv(192, 192, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
@@ -151,15 +157,14 @@ class To8(nn.Module):
 class Block8(nn.Module):
     """Mixed_7b and 7c, on 8x8: 3x3 as a row beside a column; `pool` is where the two differ."""
 
-    def __init__(self, given: int, pool) -> None:
+    def __init__(self, given: int, pool: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        row, column = {"size": (1, 3), "padding": (0, 1)}, {"size": (3, 1), "padding": (1, 0)}
         self.pool = pool
         self.branch1x1 = Conv(given, 320, 1)
         self.branch3x3_1 = Conv(given, 384, 1)
-        self.branch3x3_2a, self.branch3x3_2b = Conv(384, 384, **row), Conv(384, 384, **column)
+        self.branch3x3_2a, self.branch3x3_2b = row(384, 384, 3), column(384, 384, 3)
         self.branch3x3dbl_1, self.branch3x3dbl_2 = Conv(given, 448, 1), Conv(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a, self.branch3x3dbl_3b = Conv(384, 384, **row), Conv(384, 384, **column)
+        self.branch3x3dbl_3a, self.branch3x3dbl_3b = row(384, 384, 3), column(384, 384, 3)
         self.branch_pool = Conv(given, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fcacli.errors import FcaError
+from fcacli.evaluation.precision import exactly
 from fcacli.evaluation.state_dict import load_strictly, read_tensors
 
 CONDITIONS = "AlexNet, version 0.1 (linear weights), frames at their own size in [-1, 1]"
@@ -99,7 +100,7 @@ class Lpips:
         chunks = range(0, len(truth), CHUNK)
         return np.concatenate([self._distance(prediction[i : i + CHUNK], truth[i : i + CHUNK]) for i in chunks])
 
-    @torch.inference_mode()
+    @exactly()
     def _distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         total = torch.zeros(len(x), dtype=torch.float64, device=self.device)
         layers = zip(self.network(self._pictures(x)), self.network(self._pictures(y)), self.weights, strict=True)

@@ -33,6 +33,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise FcaError(f"{path} is not read: it holds more than tensors and could run code", FETCH) from error
     except Exception as error:  # zip, pickle, safetensors and torch each have their own
+        if "TorchScript" in str(error):
+            raise FcaError(f"{path} is not read: it is a TorchScript archive, which is a program", FETCH) from error
         raise FcaError(f"cannot read {path}: {_first_line(error)}", FETCH) from error
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise FcaError(f"{path} does not hold named tensors", FETCH)

@@ -51,7 +51,7 @@ class Weights:
 
 
 CLIP_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json", "merges.txt")
-"""Of a CLIP folder, beside its weights; of the tokenizer's files the last two or tokenizer.json would do."""
+"""Of a CLIP folder, beside its weights."""
 
 _LISTED = (
     Weights(
@@ -144,14 +144,13 @@ def find_weights(name: str, weights_dir: Path | None = None) -> Path | None:
         places.append(_torch_cache())
         return next((place / file for place in places for file in weights.sha256 if (place / file).is_file()), None)
     below = [place / part for place in places for part in (name, weights.hub_id.split("/")[1])]
-    return next((folder for folder in (*below, *_hub_snapshots(weights)) if is_clip_folder(folder)), None)
+    return next((folder for folder in (*below, *_hub_snapshots(weights)) if not missing_of_clip(folder)), None)
 
 
-def is_clip_folder(folder: Path) -> bool:
-    """Whether a folder holds a whole CLIP: configuration, tokenizer and weights."""
-    tokenizer = (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
-    configured = all((folder / name).is_file() for name in ("config.json", "preprocessor_config.json"))
-    return tokenizer and configured and any((folder / name).is_file() for name in WEIGHTS["clip"].sha256)
+def missing_of_clip(folder: Path) -> list[str]:
+    """What a folder lacks of a whole CLIP: configuration, tokenizer and weights."""
+    needed = (("config.json",), ("preprocessor_config.json",), ("tokenizer.json", "vocab.json"), tuple(WEIGHTS["clip"].sha256))
+    return [" or ".join(files) for files in needed if not any((folder / file).is_file() for file in files)]
 
 
 def weights_file(name: str, path: Path) -> Path:

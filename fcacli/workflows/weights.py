@@ -74,18 +74,21 @@ def fetch(names: Sequence[str], report: Report, weights_dir: Path | None = None)
         Misuse: there is nothing of that name.
         FcaError: no network, offline mode, no space, or what came is not what was meant.
     """
-    wanted = list(dict.fromkeys(name for said in names for name in _meant(said)))
-    for name in wanted:
-        weights = WEIGHTS[name]
-        path = find_weights(name, weights_dir if weights_dir and weights_dir.is_dir() else None)
-        if path is not None and checksum_state(name, path) == "verified" and (not weights_dir or weights_dir in path.parents):
-            report(Message(f"{name} is here already: {path}"))
-            continue
-        _check_online(weights)
-        place = weights_dir or cache_folder()
+    place = weights_dir or cache_folder()
+    for name in dict.fromkeys(name for said in names for name in _meant(said)):
         with locked(place, f"weights are being fetched into {place}", waiting=report):
-            path = _fetch_model(weights, weights_dir, report) if weights.hub_id else _fetch_file(weights, place, report)
-        report(Message(f"{name}: {path} ({check_weights(name, path)})"))
+            _fetch(WEIGHTS[name], weights_dir, report)
+
+
+def _fetch(weights: Weights, weights_dir: Path | None, report: Report) -> None:
+    name = weights.name
+    path = find_weights(name, weights_dir)
+    if path is not None and (weights_dir is None or weights_dir in path.parents) and checksum_state(name, path) == "verified":
+        report(Message(f"{name} is here already: {path}"))
+        return
+    _check_online(weights)
+    path = _fetch_model(weights, weights_dir, report) if weights.hub_id else _fetch_file(weights, weights_dir, report)
+    report(Message(f"{name}: {path} ({check_weights(name, path)})"))
 
 
 def _meant(said: str) -> tuple[str, ...]:
@@ -103,8 +106,8 @@ def _check_online(weights: Weights) -> None:
             raise FcaError(f"cannot fetch {weights.name}: offline mode is on ({variable})", _by_hand(weights))
 
 
-def _fetch_file(weights: Weights, place: Path, report: Report) -> Path:
-    phase, target = f"fetching {weights.name}, MiB", place / weights.file
+def _fetch_file(weights: Weights, weights_dir: Path | None, report: Report) -> Path:
+    phase, target = f"fetching {weights.name}, MiB", (weights_dir or cache_folder()) / weights.file
 
     def advance(here: int, total: int | None) -> None:
         whole = None if total is None else -(-total // MIB)
@@ -119,10 +122,11 @@ def _fetch_model(weights: Weights, weights_dir: Path | None, report: Report) -> 
     import huggingface_hub
 
     report(Message(f"fetching {weights.hub_id} from the hub"))
-    place = {} if weights_dir is None else {"local_dir": weights_dir / weights.name}
-    files = [*CLIP_FILES, weights.file]
+    place = weights_dir / weights.name if weights_dir else None
     try:
-        folder = huggingface_hub.snapshot_download(weights.hub_id, revision=weights.revision, allow_patterns=files, **place)
+        folder = huggingface_hub.snapshot_download(
+            weights.hub_id, revision=weights.revision, allow_patterns=[*CLIP_FILES, weights.file], local_dir=place
+        )
     except Exception as error:  # the hub's client raises all kinds
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise FcaError(f"cannot fetch {weights.hub_id} from the Hugging Face hub: {cause}", _by_hand(weights)) from error
