@@ -22,5 +22,5 @@ def temporal_flickering(video: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected uint8 (T, H, W, 3) frames, got {video.dtype} {video.shape}")
     if len(video) < 2:
         raise FcaError(f"flickering is a change between frames; this video has {len(video)}", "leave flickering out")
-    pairs = zip(video[:-1].astype(np.int16), video[1:].astype(np.int16), strict=True)  # signed: bytes would wrap
+    pairs = zip(video[:-1].astype(np.int16), video[1:], strict=True)  # signed: bytes would wrap
     return np.array([1.0 - np.abs(after - before).mean(dtype=np.float64) / 255.0 for before, after in pairs])

@@ -75,7 +75,7 @@ def fetch(names: Sequence[str], report: Report, weights_dir: Path | None = None)
         FcaError: no network, offline mode, no space, or what came is not what was meant.
     """
     place = weights_dir or cache_folder()
-    for name in dict.fromkeys(name for said in names for name in _meant(said)):
+    for name in [name for said in names for name in _meant(said)]:
         with locked(place, f"weights are being fetched into {place}", waiting=report):
             _fetch(WEIGHTS[name], weights_dir, report)
 

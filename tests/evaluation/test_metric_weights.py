@@ -114,13 +114,16 @@ def test_of_a_clip_folder_the_weights_are_compared(home, stated):
         check_weights("clip", folder)
 
 
-def test_a_file_of_another_name_is_pinned_on_first_use_and_cannot_change_unseen(home):
+def test_a_file_of_another_name_is_pinned_on_first_use_and_cannot_change_unseen(home, monkeypatch):
     path = put(home, "mine.pt", content=b"first") / "mine.pt"
     assert checksum_state("i3d", path) == "unverified"  # looking is not using
     assert check_weights("i3d", path) == "unverified, pinned"
     assert checksum_state("i3d", path) == check_weights("i3d", path) == "unverified, pinned"
     assert list(json.loads((cache_folder() / weights.PINS).read_text()).values()) == [hashlib.sha256(b"first").hexdigest()]
     path.write_bytes(b"second")
+    monkeypatch.chdir(home)
+    with pytest.raises(FcaError, match="has changed"):  # the same file by a shorter way
+        check_weights("i3d", Path("mine.pt"))
     with pytest.raises(FcaError, match=r"mine\.pt has changed since it was first used for i3d") as error:
         check_weights("i3d", path)
     assert weights.PINS in error.value.hint
