@@ -1,12 +1,15 @@
 """`fca weights`: what each metric of `fca eval` needs, where it comes from, and whether it is here."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcacli.cli import console, options
 from fcacli.cli.border import command
+
+if TYPE_CHECKING:
+    from fcacli.workflows.weights import Found
 
 
 @command
@@ -51,7 +54,7 @@ def weights(
     console.print_text(_table(rows))
 
 
-def _table(rows: list) -> str:
+def _table(rows: "list[Found]") -> str:
     from fcacli.evaluation.weights import BUNDLED, NOT_NEEDED
 
     lines = [f"{', '.join(NOT_NEEDED)} need no weights; {', '.join(BUNDLED)} bring their own, and so does CLIP on mini", ""]

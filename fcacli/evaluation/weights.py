@@ -1,8 +1,8 @@
 """The pretrained networks that some metrics need: what each file is, where it comes from, where it lies, whether it is the one.
 
 Looked for in this order, never over a network: the folder given, the one FCA_WEIGHTS names, this program's cache folder, then
-torch's and the hub's caches. A checksum is compared where a source states one; any other file is pinned on first use, so that
-it cannot change unseen between two evaluations.
+torch's and the hub's caches. A file under its published name must have the checksum that a source states for it. Under a name
+of the user's own (i3d.pt, clip/) any file will do: it is pinned on first use, so that it cannot change unseen between scores.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from fcacli.workspace import read_json, write_json
 VARIABLE = "FCA_WEIGHTS"
 PINS = "pins.json"
 """In the cache folder: name/file -> sha256 of what was used first."""
+UNUSED = "unverified"
+"""Said of a file that has no stated checksum and no pin yet."""
 NOT_NEEDED = ("psnr", "ssim", "flickering")
 """Metrics that need no weights."""
 BUNDLED = ("mini-fvd", "mini-kvd")
@@ -48,6 +50,21 @@ class Weights:
     def file(self) -> str:
         """The preferred file's name."""
         return next(iter(self.sha256))
+
+    @property
+    def repository(self) -> str:
+        """The hub model's own name, without its owner's; "" for a file."""
+        return self.hub_id.rpartition("/")[2]
+
+    @property
+    def hub_folder(self) -> str:
+        """The hub model's folder in the hub's cache."""
+        return f"models--{self.hub_id.replace('/', '--')}"
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """What a user may call a file that need not be the published one."""
+        return tuple(f"{self.name}{suffix}" for suffix in (".safetensors", ".pt", ".pth"))
 
 
 CLIP_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json", "merges.txt")
@@ -122,8 +139,7 @@ def weights_of(metric: str) -> tuple[str, ...]:
 
 def cache_folder() -> Path:
     """Where this program keeps what it fetches, and its pins."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "fca" / "weights"
+    return _caches() / "fca" / "weights"
 
 
 def find_weights(name: str, weights_dir: Path | None = None) -> Path | None:
@@ -142,8 +158,9 @@ def find_weights(name: str, weights_dir: Path | None = None) -> Path | None:
     places = [folder for folder, _ in folders] + [cache_folder()]
     if not weights.hub_id:
         places.append(_torch_cache())
-        return next((place / file for place in places for file in weights.sha256 if (place / file).is_file()), None)
-    below = [place / part for place in places for part in (name, weights.hub_id.split("/")[1])]
+        files = [place / file for place in places for file in (*weights.own_names, *weights.sha256)]
+        return next((file for file in files if file.is_file()), None)
+    below = [place / part for place in places for part in (name, weights.repository)]
     return next((folder for folder in (*below, *_hub_snapshots(weights)) if not missing_of_clip(folder)), None)
 
 
@@ -161,7 +178,7 @@ def weights_file(name: str, path: Path) -> Path:
 
 
 def check_weights(name: str, path: Path) -> str:
-    """Compare a file with the checksum stated for its name, or pin it on its first use.
+    """Compare a file with the checksums stated, or pin one of another name on its first use.
 
     Returns:
         "verified", "unverified, pinned", or "unverified, not pinned" where the cache folder cannot be written.
@@ -184,21 +201,21 @@ def checksum_state(name: str, path: Path) -> str:
     return _compare(name, path)[1]
 
 
-UNUSED = "unverified"
-
-
 def _compare(name: str, path: Path) -> tuple[str, str]:
     """A file's sha256 and what is to be said of it."""
     weights, file = WEIGHTS[name], weights_file(name, path)
     digest = file_sha256(file)
-    if stated := weights.sha256.get(file.name):
-        if digest != stated:
-            raise FcaError(
-                f"{file} is not the {file.name} that {name} means: its sha256 begins {digest[:16]}, not {stated[:16]} "
-                f"(stated by {weights.stated_by})",
-                f"remove it and run fca weights --fetch {name}; to use it all the same, unverified, give it another name",
-            )
+    if digest in weights.sha256.values():
         return digest, "verified"
+    names = {weights.repository, weights.hub_folder} if weights.hub_id else weights.sha256.keys()
+    if names & ({*path.parts} if weights.hub_id else {file.name}):  # it claims to be the published one
+        stated = weights.sha256.get(file.name, weights.sha256[weights.file])
+        raise FcaError(
+            f"{file} is not the {file.name} that {name} means: its sha256 begins {digest[:16]}, not {stated[:16]} "
+            f"(stated by {weights.stated_by})",
+            f"remove it and run fca weights --fetch {name}; to use it all the same, unverified, "
+            f"name it {f'{name}/' if weights.hub_id else f'{name}{file.suffix}'} in a --weights-dir",
+        )
     pinned = _pins().get(_pin(name, path))
     if pinned is None:
         return digest, UNUSED
@@ -237,14 +254,16 @@ def _pins() -> dict[str, str]:
 
 def _torch_cache() -> Path:
     """Where torch.hub, and with it torchvision and pytorch-fid, keep downloads."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TORCH_HOME") or Path(home) / "torch").expanduser() / "hub" / "checkpoints"
+    return Path(os.environ.get("TORCH_HOME") or _caches() / "torch").expanduser() / "hub" / "checkpoints"
+
+
+def _caches() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _hub_snapshots(weights: Weights) -> list[Path]:
     """Folders of a hub model in the hub's cache, the revision that is fetched first."""
     from huggingface_hub import constants
 
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{weights.hub_id.replace('/', '--')}" / "snapshots"
-    found = sorted(folder.glob("*"))
+    found = sorted((Path(constants.HF_HUB_CACHE) / weights.hub_folder / "snapshots").glob("*"))
     return sorted(found, key=lambda snapshot: snapshot.name != weights.revision)

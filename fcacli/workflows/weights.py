@@ -21,6 +21,7 @@ from fcacli.workflows.download import download
 from fcacli.workflows.lock import locked
 
 MIB = 1024**2
+AGAIN = "run the same command again: it goes on where it stopped"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _fetch_file(weights: Weights, weights_dir: Path | None, report: Report) -> P
         whole = None if total is None else -(-total // MIB)
         report(Progress(phase, -(-here // MIB) if here == total else here // MIB, whole))
 
-    download(weights.source, target, weights.sha256[weights.file], advance, _by_hand(weights))
+    download(weights.source, target, weights.sha256[weights.file], advance, f"{AGAIN}; or {_by_hand(weights)}")
     return target
 
 
@@ -122,24 +123,23 @@ def _fetch_model(weights: Weights, weights_dir: Path | None, report: Report) -> 
     import huggingface_hub
 
     report(Message(f"fetching {weights.hub_id} from the hub"))
-    place = weights_dir / weights.name if weights_dir else None
+    place = weights_dir / weights.repository if weights_dir else None
     try:
         folder = huggingface_hub.snapshot_download(
             weights.hub_id, revision=weights.revision, allow_patterns=[*CLIP_FILES, weights.file], local_dir=place
         )
     except Exception as error:  # the hub's client raises all kinds
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise FcaError(f"cannot fetch {weights.hub_id} from the Hugging Face hub: {cause}", _by_hand(weights)) from error
+        raise FcaError(
+            f"cannot fetch {weights.hub_id} from the Hugging Face hub: {cause}", f"{AGAIN}; or {_by_hand(weights)}"
+        ) from error
     return Path(folder)
 
 
 def _by_hand(weights: Weights) -> str:
     """What to do where this machine has no network."""
     if weights.hub_id:
-        get = f"hf download {weights.hub_id} --revision {weights.revision} --local-dir FOLDER/{weights.name}"
+        get = f"hf download {weights.hub_id} --revision {weights.revision} --local-dir FOLDER/{weights.repository}"
     else:
         get = f"fetch {weights.source} into FOLDER"
-    return (
-        "run the same command again: it goes on where it stopped; "
-        f"or on a connected machine {get}, and give FOLDER here as --weights-dir or FCA_WEIGHTS"
-    )
+    return f"on a connected machine {get}, and give FOLDER here as --weights-dir or FCA_WEIGHTS"

@@ -74,6 +74,12 @@ def test_the_folder_given_comes_before_the_variable_the_cache_and_torch(home, mo
     assert find_weights("i3d") is None
 
 
+def test_a_file_under_a_name_of_ones_own_is_found_first(home):
+    folder = put(home / "given", "i3d.pt", "i3d_pretrained_400.pt")
+    assert find_weights("i3d", folder) == folder / "i3d.pt"
+    assert check_weights("i3d", folder / "i3d.pt") == "unverified, pinned"
+
+
 def test_a_folder_that_is_none_is_named(home, monkeypatch):
     with pytest.raises(FcaError, match=r"--weights-dir .*nowhere is not a folder"):
         find_weights("i3d", home / "nowhere")
@@ -106,12 +112,16 @@ def test_the_stated_file_is_verified_and_another_refused(home, stated):
 
 
 def test_of_a_clip_folder_the_weights_are_compared(home, stated):
-    folder = put(home / "clip", "config.json", "model.safetensors", content=b"meant")
     stated("clip", "model.safetensors", b"meant")
-    assert check_weights("clip", folder) == "verified"
-    put(folder, "model.safetensors", content=b"other")
+    folders = [put(home / name, "model.safetensors", content=b"meant") for name in ("clip-vit-base-patch32", "clip")]
+    assert [check_weights("clip", folder) for folder in folders] == ["verified", "verified"]
+    for folder in folders:
+        put(folder, "model.safetensors", content=b"other")
     with pytest.raises(FcaError, match=r"model\.safetensors is not"):
-        check_weights("clip", folder)
+        check_weights("clip", folders[0])
+    with pytest.raises(FcaError, match=r"model\.safetensors is not"):
+        check_weights("clip", put(home / WEIGHTS["clip"].hub_folder / "snapshots" / "1", "model.safetensors"))
+    assert check_weights("clip", folders[1]) == "unverified, pinned"  # under a name that claims nothing
 
 
 def test_a_file_of_another_name_is_pinned_on_first_use_and_cannot_change_unseen(home, monkeypatch):

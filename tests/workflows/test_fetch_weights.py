@@ -150,9 +150,9 @@ def test_clip_is_asked_of_the_hub_at_one_revision(server, monkeypatch, tmp_path)
 
     def download(hub_id, **options):
         asked.update(options, hub_id=hub_id)
+        options["local_dir"].mkdir(parents=True)
         for name in options["allow_patterns"]:
-            (tmp_path / "given" / "clip").mkdir(parents=True, exist_ok=True)
-            (tmp_path / "given" / "clip" / name).write_bytes(CONTENT)
+            (options["local_dir"] / name).write_bytes(CONTENT)
         return str(options["local_dir"])
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
@@ -161,7 +161,7 @@ def test_clip_is_asked_of_the_hub_at_one_revision(server, monkeypatch, tmp_path)
     assert (asked["hub_id"], len(asked["revision"])) == ("openai/clip-vit-base-patch32", 40)
     assert "pytorch_model.bin" not in asked["allow_patterns"]
     row = next(row for row in survey(tmp_path / "given") if row.name == "clip")
-    assert (row.path, row.checksum) == (tmp_path / "given" / "clip", "verified")
+    assert (row.path, row.checksum) == (tmp_path / "given" / "clip-vit-base-patch32", "verified")
 
 
 def test_a_metric_stands_for_all_that_it_needs(server, monkeypatch, tmp_path):
