@@ -34,7 +34,7 @@ class Found:
     path: Path | None
     """None where it is not here."""
     checksum: str
-    """"verified", "unverified, pinned", "unverified", "differs: ..."; "" where it is not here."""
+    """"verified", "unverified, pinned", "unverified", "refused: ..."; "" where it is not here."""
     stated_by: str
     """Who states the checksum it is compared with."""
     sha256: dict[str, str]
@@ -63,7 +63,7 @@ def _state(name: str, path: Path) -> str:
     try:
         return checksum_state(name, path)
     except FcaError as error:
-        return f"differs: {error.message}"
+        return f"refused: {error.message}"
 
 
 def fetch(names: Sequence[str], report: Report, weights_dir: Path | None = None) -> None:

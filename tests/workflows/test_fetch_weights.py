@@ -173,7 +173,7 @@ def test_a_metric_stands_for_all_that_it_needs(server, monkeypatch, tmp_path):
     assert len(server.asked) == 2  # the linear weights once, whatever they are called
 
 
-def test_the_table_says_what_is_here_what_is_missing_and_what_differs_without_a_network(server, monkeypatch):
+def test_the_table_says_what_is_here_what_is_missing_and_what_is_refused_without_a_network(server, monkeypatch):
     fetch(["lpips-linear"], lambda _: None)
     for name in ("getaddrinfo", "create_connection"):
         monkeypatch.setattr(socket, name, lambda *_, **__: pytest.fail("it asks the network"))
@@ -183,7 +183,7 @@ def test_the_table_says_what_is_here_what_is_missing_and_what_differs_without_a_
     said = outcome.stdout
     assert "psnr, ssim, flickering need no weights" in said
     assert f"verified: {cache_folder() / 'alex.pth'}" in said
-    assert "differs: " in said and "missing; fca weights --fetch inception" in said
+    assert "refused: " in said and "missing; fca weights --fetch inception" in said
     for row in survey():
         assert row.what in said and row.licence in said and (row.path or row.source in said)
     rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["weights", "--json"]).stdout)["weights"]}
