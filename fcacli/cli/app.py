@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fcacli import __version__
-from fcacli.cli import benchmark, completions, demo, doctor, eval, predict, prepare, toy, train
+from fcacli.cli import benchmark, completions, demo, doctor, eval, predict, prepare, toy, train, weights
 
 app = typer.Typer(
     name="fca",
@@ -30,6 +30,7 @@ app.command("eval", rich_help_panel=THE_LOOP)(eval.evaluate)
 app.command("demo", rich_help_panel=TRY)(demo.demo)
 app.command("benchmark", rich_help_panel=TRY)(benchmark.benchmark)
 app.command("toy", rich_help_panel=TRY)(toy.toy)
+app.command("weights", rich_help_panel=MACHINE)(weights.weights)
 app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
 app.command("completions", rich_help_panel=MACHINE)(completions.completions)
 

@@ -95,6 +95,10 @@ def _values(parameter: str, kind: Any) -> Values:
         from fcacli.workflows.benchmark.arms import ARMS
 
         return tuple(arm.name for arm in ARMS)
+    if parameter == "fetch":
+        from fcacli.evaluation.weights import WEIGHTS
+
+        return tuple(WEIGHTS)
     if parameter == "base":
         from fcacli.model.bases import DEFAULTS
 

@@ -225,6 +225,10 @@ OPTIONS = [
     ("toy out --size 17", 2, "--size must be even, got 17", TRY, "--size 18"),
     ("toy out --size 100000", 2, "--size"),
     ("toy out --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
+    ("weights --fetch vmaf", 2, "--fetch vmaf: there are no such weights", TRY, "lpips-trunk"),
+    ("weights --weights-dir nowhere", 1, "--weights-dir nowhere is not a folder", TRY, "fca weights"),
+    ("weights --weights-dir given.mp4", 1, "--weights-dir given.mp4 is not a folder"),
+    ("weights --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
     ("completions tcsh", 2, "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     ("doctor extra", 2, "unexpected extra argument"),
 ]

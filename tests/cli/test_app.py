@@ -13,7 +13,7 @@ from fcacli.cli.app import app
 from fcacli.cli.completions import commands
 from fcacli.model.bases import DEFAULTS
 
-COMMANDS = ["prepare", "train", "predict", "eval", "demo", "benchmark", "toy", "doctor", "completions"]
+COMMANDS = ["prepare", "train", "predict", "eval", "demo", "benchmark", "toy", "weights", "doctor", "completions"]
 
 
 def fca(*arguments, env=None):
