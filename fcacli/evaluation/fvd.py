@@ -147,7 +147,7 @@ def _from_corner(frames: "Tensor", axis: int) -> "Tensor":
     import torch
 
     size = frames.shape[axis]
-    place = torch.arange(SIZE) * (size / SIZE)  # (224,)
-    low = place.long().clamp(max=size - 1)
-    share = (place - low).reshape([-1 if each == axis else 1 for each in range(4)])
+    place = torch.arange(SIZE, dtype=torch.float64) * (size / SIZE)  # (224,)
+    low = place.long()
+    share = (place - low).float().reshape([-1 if each == axis else 1 for each in range(4)])
     return torch.lerp(frames.index_select(axis, low), frames.index_select(axis, (low + 1).clamp(max=size - 1)), share)

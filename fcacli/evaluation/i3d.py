@@ -12,6 +12,7 @@ Source: Carreira and Zisserman, 2017. B clips, T frames.
 import functools
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -186,6 +187,8 @@ def _model_rgb_name(name: str) -> str:
 def _read(path: Path) -> dict[str, Tensor]:
     """Tensors by name, without BatchNorm's counters."""
     try:
+        if _is_torchscript(path):
+            raise FcaError(f"{path} is a TorchScript archive: a program, which is not run here", CONVERT.format(path))
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -196,13 +199,20 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise FcaError(f"there are no I3D weights at {path}", HINT) from error
     except pickle.UnpicklingError as error:
         raise FcaError(f"{path} holds more than tensors, and is not loaded", HINT) from error
+    except FcaError:
+        raise
     except Exception as error:  # whatever torch makes of a file that is none of its own
-        if "TorchScript" in str(error):
-            raise FcaError(f"{path} is a TorchScript archive: a program, which is not run here", CONVERT.format(path)) from error
         raise FcaError(f"cannot read {path} as weights: {(str(error) or type(error).__name__).splitlines()[0]}", HINT) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FcaError(f"{path} holds something else than tensors by name", HINT)
     return {str(name): value for name, value in state.items() if not str(name).endswith("num_batches_tracked")}
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 CONVERT = (

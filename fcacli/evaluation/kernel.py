@@ -54,7 +54,8 @@ def _centred(products: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _kernel(products: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return (products / x.shape[1] + 1.0) ** 3
+    base = products / x.shape[1] + 1.0
+    return base * base * base  # many times faster than ** 3
 
 
 def _discrepancy(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, of_x: np.ndarray, of_y: np.ndarray) -> float:

@@ -2,7 +2,8 @@
 
 A resample has fewer different clips than the set, and a Frechet distance falls with their number: resampled distances lie
 above the one that was measured (PROTOCOL.md, "Few samples bias FVD upward"). Their spread is what they tell. The interval is
-therefore that spread moved onto the measured distance; the bias of few clips is in the value and in both ends alike.
+therefore that spread moved onto the measured distance; the bias of few clips is in the value and in both ends alike. Between
+sets that hardly differ a kernel distance's interval is too wide.
 
 Source: Efron and Tibshirani, 1993 (bootstrap estimate of bias).
 """
