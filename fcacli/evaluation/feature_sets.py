@@ -18,7 +18,9 @@ def checked(x: np.ndarray, y: np.ndarray, distance: str) -> tuple[np.ndarray, np
     """
     x, y = (np.asarray(features, np.float64) for features in (x, y))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise FcaError(f"a {distance} distance needs two sets of at least two features of one width, got {x.shape} and {y.shape}")
+        raise FcaError(
+            f"a {distance} distance needs two sets of two or more features of one width, got {x.shape} and {y.shape}"
+        )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise FcaError(f"features that are not finite have no {distance} distance")
     return x, y

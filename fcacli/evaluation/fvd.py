@@ -67,7 +67,7 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("tf", "stretch-corner", 1, 1e-3, "the original TensorFlow code", "symmetric SVD, float32"),
-        Preset("styleganv", "stretch", 0, 1e-3, "StyleGAN-V, whose TorchScript archive probably has this eps", "sqrtm, float64"),
+        Preset("styleganv", "stretch", 0, 1e-3, "StyleGAN-V (its eps is probable, not known)", "sqrtm, float64"),
         Preset("videogpt", "crop", 1, 1e-5, "VideoGPT, Seer", "symmetric SVD, float32"),
         Preset("cdfvd", "stretch", 0, 1e-5, "cd-fvd", "sqrtm, float64"),
     )

@@ -41,8 +41,8 @@ def kernel_by_counts_seer(x: np.ndarray, y: np.ndarray) -> ByCounts:
 
     def distance(of_x: np.ndarray, of_y: np.ndarray) -> float:
         a, b = of_x / of_x.sum(), of_y / of_y.sum()
-        products = ((within_x, a, a), (within_y, b, b), (between, a, b))
-        return _discrepancy(*(_kernel(_centred(*each), x) for each in products), of_x, of_y)
+        xx, yy, xy = (_kernel(_centred(*each), x) for each in ((within_x, a, a), (within_y, b, b), (between, a, b)))
+        return _discrepancy(xx, yy, xy, of_x, of_y)
 
     return distance
 

@@ -43,7 +43,7 @@ def bootstrap_set(
 def resampled_distances(
     distance: SetDistance, x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, clips: int | None = None
 ) -> np.ndarray:
-    """(resamples,): the distance of each resample; equal seeds and numbers of clips draw the same clips whatever the features."""
+    """(resamples,): the distance of each resample; equal seeds and numbers of clips draw the same clips from any features."""
     of_counts = BY_COUNTS[distance](x, y) if distance in BY_COUNTS else _on_rows(distance, x, y)
     return np.array([of_counts(*counts) for counts in _draws(len(x), len(y), resamples, seed, clips)])
 

@@ -77,7 +77,9 @@ def test_a_distance_by_counts_is_that_of_the_rows_repeated(n, m, d, ddof):
 
 
 def test_golden_numbers():
-    assert [frechet_distance(*sets(40, 60, 16)), frechet_distance(*sets(10, 12, 64), ddof=0)] == pytest.approx(GOLDEN, rel=1e-10)
+    assert [frechet_distance(*sets(40, 60, 16)), frechet_distance(*sets(10, 12, 64), ddof=0)] == pytest.approx(
+        GOLDEN, rel=1e-10
+    )
 
 
 GOLDEN = [9.325313144643, 93.01783981117]

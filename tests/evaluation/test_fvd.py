@@ -47,7 +47,9 @@ def test_frames_are_resized_as_each_recipe_says(preset, shape):
     video[:, 0, 0, 2] = 7  # so that channels that are mixed up are seen
     ours = resized(video, PRESETS[preset].resize).numpy()
     assert ours.shape == (3, 9, 224, 224)
-    assert np.abs(ours - preprocessed(video, preset)).max() < 1e-4  # of 2; neighbours are noise, and float32 places are off by 1e-5 of a pixel
+    assert (
+        np.abs(ours - preprocessed(video, preset)).max() < 1e-4
+    )  # of 2; neighbours are noise, and float32 places are off by 1e-5 of a pixel
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -98,7 +100,10 @@ def test_folded_and_exact_arithmetic_give_the_same_distance(weights):
 def test_identity_tells_apart_whatever_changes_features(weights, tmp_path):
     torch.save({**STATE, "logits.conv3d.bias": STATE["logits.conv3d.bias"] + 1}, tmp_path / "i3d.pt")
     made = [I3DFeatures(weights, PRESETS[name]) for name in ("videogpt", "cdfvd", "styleganv")]
-    made += [I3DFeatures(weights, PRESETS["videogpt"], arithmetic="exact"), I3DFeatures(tmp_path / "i3d.pt", PRESETS["videogpt"])]
+    made += [
+        I3DFeatures(weights, PRESETS["videogpt"], arithmetic="exact"),
+        I3DFeatures(tmp_path / "i3d.pt", PRESETS["videogpt"]),
+    ]
     assert len({extract.identity for extract in made}) == len(made)
     shutil.copy(weights, tmp_path / "of another name.pt")
     assert I3DFeatures(tmp_path / "of another name.pt", PRESETS["videogpt"]).identity == made[0].identity

@@ -65,7 +65,9 @@ def test_folding_batch_norm_moves_logits_by_rounding_only(network, weights):
     assert 0 < apart(folded(video), network(video)) < 1e-5
 
 
-@pytest.mark.parametrize("kernel,stride", [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))])
+@pytest.mark.parametrize(
+    "kernel,stride", [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))]
+)
 @pytest.mark.parametrize("shape", [(5, 8, 7), (9, 7, 8), (4, 14, 14)])
 def test_pooling_by_axes_is_max_pooling_bit_for_bit(shape, kernel, stride):
     from torch.nn.functional import max_pool3d, pad
