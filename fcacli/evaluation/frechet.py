@@ -8,6 +8,8 @@ Everything is float64. The trace of the root is never computed by a matrix squar
 Source: Dowson and Landau, 1982; Heusel et al., 2017 (FID); Unterthiner et al., 2018 (FVD).
 """
 
+import functools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +51,16 @@ def frechet_distance(x: np.ndarray, y: np.ndarray, ddof: int = 1) -> float:
     Raises:
         FcaError: fewer than two features in a set, other widths, or features that are not finite.
     """
+    x, y = checked(x, y, "Frechet")
+    if min(len(x), len(y)) > x.shape[1]:
+        one, other = _moments(x), _moments(y)
+        return frechet_of_moments(one.mean, one.covariance(ddof), other.mean, other.covariance(ddof))
     return frechet_by_counts(x, y, ddof)(np.ones(len(x)), np.ones(len(y)))
+
+
+def _moments(features: np.ndarray, rows: int = 4096) -> Moments:
+    """Of (N, D), part by part: many features need no second copy."""
+    return functools.reduce(operator.add, (Moments.of(features[at : at + rows]) for at in range(0, len(features), rows)))
 
 
 def frechet_by_counts(x: np.ndarray, y: np.ndarray, ddof: int = 1) -> ByCounts:
