@@ -8,11 +8,13 @@ Everything is float64. The trace of the root is never computed by a matrix squar
 Source: Dowson and Landau, 1982; Heusel et al., 2017 (FID); Unterthiner et al., 2018 (FVD).
 """
 
+import functools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
 
-from fcacli.errors import FcaError
+from fcacli.evaluation.feature_sets import ByCounts, checked
 
 
 @dataclass
@@ -49,18 +51,38 @@ def frechet_distance(x: np.ndarray, y: np.ndarray, ddof: int = 1) -> float:
     Raises:
         FcaError: fewer than two features in a set, other widths, or features that are not finite.
     """
-    x, y = (np.asarray(features, np.float64) for features in (x, y))
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise FcaError(f"a Frechet distance needs two sets of at least two features of one width, got {x.shape} and {y.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise FcaError("features that are not finite have no Frechet distance")
+    x, y = checked(x, y, "Frechet")
     if min(len(x), len(y)) > x.shape[1]:
-        one, other = Moments.of(x), Moments.of(y)
+        one, other = _moments(x), _moments(y)
         return frechet_of_moments(one.mean, one.covariance(ddof), other.mean, other.covariance(ddof))
-    a, b = ((features - features.mean(0)) / np.sqrt(len(features) - ddof) for features in (x, y))
-    root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
-    step = x.mean(0) - y.mean(0)
-    return max(0.0, float(step @ step + (a * a).sum() + (b * b).sum() - 2 * root))
+    return frechet_by_counts(x, y, ddof)(np.ones(len(x)), np.ones(len(y)))
+
+
+def _moments(features: np.ndarray, rows: int = 4096) -> Moments:
+    """Of (N, D), part by part: many features need no second copy."""
+    return functools.reduce(operator.add, (Moments.of(features[at : at + rows]) for at in range(0, len(features), rows)))
+
+
+def frechet_by_counts(x: np.ndarray, y: np.ndarray, ddof: int = 1) -> ByCounts:
+    """The distance of resamples of two sets; raises as frechet_distance. Rows that are not drawn cost nothing."""
+    x, y = checked(x, y, "Frechet")
+
+    def distance(of_x: np.ndarray, of_y: np.ndarray) -> float:
+        (mean1, a), (mean2, b) = _weighted(x, of_x, ddof), _weighted(y, of_y, ddof)
+        if min(len(a), len(b)) > x.shape[1]:
+            return frechet_of_moments(mean1, a.T @ a, mean2, b.T @ b)
+        step = mean1 - mean2
+        root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+        return max(0.0, float(step @ step + (a * a).sum() + (b * b).sum() - 2 * root))
+
+    return distance
+
+
+def _weighted(x: np.ndarray, counts: np.ndarray, ddof: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,), and the centred rows A (n, D) that were drawn, scaled so that A^T A is the covariance."""
+    x, counts = x[counts > 0], counts[counts > 0]
+    mean = counts @ x / counts.sum()
+    return mean, (x - mean) * np.sqrt(counts / (counts.sum() - ddof))[:, None]
 
 
 def frechet_of_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:

@@ -1,11 +1,10 @@
-"""Frechet distance against matrix square roots, and kernel distance against a double loop."""
+"""Frechet distance against matrix square roots."""
 
 import numpy as np
 import pytest
 
 from fcacli.errors import FcaError
-from fcacli.evaluation.frechet import Moments, frechet_distance, frechet_of_moments
-from fcacli.evaluation.kernel import kernel_distance
+from fcacli.evaluation.frechet import Moments, frechet_by_counts, frechet_distance, frechet_of_moments
 
 
 def by_matrix_root(x, y, ddof):
@@ -67,21 +66,27 @@ def test_a_singular_covariance_has_a_distance():
     assert frechet_of_moments(np.zeros(2), cov, np.array([3.0, 0.0]), np.diag([4.0, 0.0])) == pytest.approx(9 + 1)
 
 
-def test_kernel_distance_is_the_double_loop():
-    x, y = sets(9, 7, 5)
-
-    def k(a, b):
-        return (a @ b / 5 + 1) ** 3
-
-    within_x = sum(k(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j) / (9 * 8)
-    within_y = sum(k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j) / (7 * 6)
-    between = sum(k(a, b) for a in x for b in y) / (9 * 7)
-    assert kernel_distance(x, y) == pytest.approx(within_x + within_y - 2 * between, rel=1e-10)
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("n,m,d", [(30, 30, 50), (60, 50, 4), (12, 40, 6)])
+def test_a_distance_by_counts_is_that_of_the_rows_repeated(n, m, d, ddof):
+    x, y = sets(n, m, d)
+    rng = np.random.default_rng(1)
+    of_x, of_y = np.bincount(rng.integers(n, size=n), minlength=n), np.bincount(rng.integers(m, size=m), minlength=m)
+    repeated = by_roots_of_each(np.repeat(x, of_x, axis=0), np.repeat(y, of_y, axis=0), ddof)
+    assert frechet_by_counts(x, y, ddof)(of_x, of_y) == pytest.approx(repeated, rel=1e-6)
 
 
-@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_unusable_features_are_refused(distance):
+def test_golden_numbers():
+    assert [frechet_distance(*sets(40, 60, 16)), frechet_distance(*sets(10, 12, 64), ddof=0)] == pytest.approx(
+        GOLDEN, rel=1e-10
+    )
+
+
+GOLDEN = [9.325313144643, 93.01783981117]
+
+
+def test_unusable_features_are_refused():
     x, y = sets(4, 4, 3)
     for bad in (x[:1], x[:, :2], np.where(x > 0, np.nan, x)):
-        with pytest.raises(FcaError):
-            distance(bad, y)
+        with pytest.raises(FcaError, match="Frechet distance"):
+            frechet_distance(bad, y)
