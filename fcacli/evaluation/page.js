@@ -114,7 +114,7 @@ function arrange() {
   }[order];
   const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
-  for (const clip of clips.toSorted((a, b) => compare(a, b) || a.place - b.place)) {
+  for (const clip of [...clips].sort((a, b) => compare(a, b) || a.place - b.place)) {
     clip.element.hidden = !words.every((word) => clip.words.includes(word));
     count += !clip.element.hidden;
     $("list").append(clip.element);

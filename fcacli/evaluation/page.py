@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fcacli.evaluation.page_charts import COLOURS, HEIGHT, LEFT, RIGHT, WIDTH, horizon_charts, training_charts
+from fcacli.evaluation.page_charts import AXES, horizon_charts, training_charts
 from fcacli.evaluation.sprite import EXACT_SIDE, QUALITIES, Sprite, make_sprite
 from fcacli.workspace import atomic_file
 
@@ -91,11 +91,12 @@ def write_page(
         title=_title(results),
         about={name: value for name, value in results.items() if name not in PARTS},
         rows=[row["name"] for row in results["rows"]],
-        metrics=[{"name": name} | _kept(metric, "title", "better", "digits") for name, metric in results["metrics"].items()],
+        sortable=_sortable(results),
+        best_of=any(metric.get("best_of") for row in results["rows"] for metric in row["metrics"].values()),
         few=FEW_CLIPS if results["clips"] < FEW_CLIPS and _has_set_metric(results) else 0,
         horizon=horizon_charts(results, given),
         training=training_charts(training),
-        axes={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "colours": COLOURS},
+        axes=AXES,
         album=album,
         given=given,
         fps=fps,
@@ -119,7 +120,7 @@ class Album:
         self.count = 0
         self.frames = 0
         """Of the longest clip so far."""
-        self.qualities: set[int | None] = set()
+        self._qualities: list[int] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         room, quality, waiting = PICTURE_BYTES, QUALITIES[0], set(self._names)
@@ -130,10 +131,19 @@ class Album:
             waiting.remove(clip.name)
             room -= len(sprite.base64)
             quality = _one_better(sprite.quality)
-            self.qualities.add(sprite.quality)
+            if sprite.quality is not None:
+                self._qualities.append(sprite.quality)
             self.frames = max(self.frames, *map(len, sprite.cells.values()))
             self.count += 1
             yield {"clip": clip, "sprite": sprite, "panels": self._panels(clip, sprite)}
+
+    @property
+    def quality(self) -> str:
+        """How the pictures so far were stored, in words."""
+        if not self._qualities:
+            return "lossless"
+        low, high = min(self._qualities), max(self._qualities)
+        return f"of quality {low}" if low == high else f"of quality {low} to {high}"
 
     def _panels(self, clip: PageClip, sprite: Sprite) -> list[dict[str, Any]]:
         """Given | prediction | truth | every other row; `row` is its place in the table, None for the first and third."""
@@ -164,8 +174,13 @@ def _has_set_metric(results: Mapping[str, Any]) -> bool:
     return any(metric.get("per_clip") is None for metric in results["metrics"].values())
 
 
-def _kept(metric: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: metric[name] for name in names}
+def _sortable(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The metrics that have a score for each clip, and which way is better."""
+    return [
+        {"name": name, "title": metric["title"], "better": metric["better"]}
+        for name, metric in results["metrics"].items()
+        if metric.get("per_clip")
+    ]
 
 
 def _amount(value: float | None, digits: int) -> str:

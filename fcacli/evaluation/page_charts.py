@@ -8,12 +8,16 @@ from typing import Any
 from fcacli.prediction.plot import ticks
 
 WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 24, 10, 34
 """Units around the axes."""
 MOST_POINTS = 240
 """Of a training curve; beyond that neighbouring steps are averaged."""
+DOTTED = 64
+"""Points up to which each is marked, and says its value."""
 COLOURS = 8
 """Of lines; the page's style names them, later lines are dashed."""
+AXES = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "colours": COLOURS, "dotted": DOTTED}
+"""What the template needs of these."""
 TRAINING = {"loss": "training loss", "psnr": "validation PSNR (dB)", "lr": "learning rate", "grad_norm": "gradient norm"}
 """Titles of the values of a run's log, in this order, before all others."""
 
@@ -91,8 +95,9 @@ def _chart(
     """`places` decide the colours, `digits` how a value is said; values that are not finite are left out."""
     kept = [(name, [(x, y) for x, y in points if math.isfinite(y)]) for name, points in series]
     xs, ys = ([point[axis] for _, points in kept for point in points] or [0.0] for axis in (0, 1))
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
-    x_ticks = [tick for tick in x_ticks if tick == int(tick)]
+    low, high = min(ys), max(ys)
+    x_ticks = [tick for tick in ticks(min(xs), max(xs)) if tick == int(tick)]
+    y_ticks = ticks(low, high) if low < high else ticks(min(0.0, low), max(0.0, high))
 
     def place(value: float, marks: Sequence[float], start: float, end: float) -> float:
         return round(start + (value - marks[0]) / (marks[-1] - marks[0] or 1) * (end - start), 2)
