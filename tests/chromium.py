@@ -74,7 +74,7 @@ class Page:
     def wait(self, condition: str) -> None:
         """Until an expression is true in the page."""
         end = time.monotonic() + PATIENCE
-        while not self.run(condition):
+        while not self.run(f"!!({condition})"):
             assert time.monotonic() < end, f"never: {condition}"
             time.sleep(0.02)
 
