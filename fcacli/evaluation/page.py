@@ -152,7 +152,7 @@ class Album:
             for number, name in enumerate(self._rows)
             if name in sprite.cells
         ]
-        truth = {"title": "truth", "row": None, "cells": sprite.cells["truth"], "scores": {}}
+        truth: dict[str, Any] = {"title": "truth", "row": None, "cells": sprite.cells["truth"], "scores": {}}
         panels.insert(1, truth)
         if self._given:
             panels.insert(0, truth | {"title": "given", "cells": sprite.cells["truth"][: self._given]})

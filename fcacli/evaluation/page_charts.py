@@ -115,6 +115,4 @@ def _chart(
         Line(name, number % COLOURS, number >= COLOURS, [(across(x), up(y), said(name, x, y)) for x, y in points])
         for number, (name, points) in zip(places, kept, strict=True)
     ]
-    return Chart(
-        title, note, x_label, [(across(t), f"{t:g}") for t in x_ticks], [(up(t), f"{t:g}") for t in y_ticks], lines
-    )
+    return Chart(title, note, x_label, [(across(t), f"{t:g}") for t in x_ticks], [(up(t), f"{t:g}") for t in y_ticks], lines)

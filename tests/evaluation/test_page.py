@@ -83,7 +83,10 @@ def results():
     }
 
 
-LOG = [{"step": s, "loss": 1 / s, "lr": 1e-4} for s in range(1, 1001)] + [{"step": 500, "psnr": 20.0}, {"step": 1000, "psnr": 22.0}]
+LOG = [{"step": s, "loss": 1 / s, "lr": 1e-4} for s in range(1, 1001)] + [
+    {"step": 500, "psnr": 20.0},
+    {"step": 1000, "psnr": 22.0},
+]
 
 
 @pytest.fixture
@@ -110,7 +113,9 @@ def opened(browser, written):
 
 def order(page) -> list[int]:
     """Numbers of the clips that are seen, from top to bottom."""
-    names = page.run("[...document.querySelectorAll('article')].filter(a => !a.hidden).map(a => a.querySelector('p').textContent)")
+    names = page.run(
+        "[...document.querySelectorAll('article')].filter(a => !a.hidden).map(a => a.querySelector('p').textContent)"
+    )
     return [int(name.removeprefix("clip")) for name in names]
 
 
@@ -169,7 +174,9 @@ def test_the_button_and_the_slider_do_the_same(opened):
 
 
 def test_speed_is_that_of_the_clips_times_the_chosen_one(opened):
-    advance = "player.playing = true; player.time = 0; player.last = 1000; player.tick(1500); player.playing = false; player.frame"
+    advance = (
+        "player.playing = true; player.time = 0; player.last = 1000; player.tick(1500); player.playing = false; player.frame"
+    )
     assert opened.run(advance) == 4  # half a second at 8 frames per second
     choose(opened, "speed", "0.5")
     assert opened.run(advance) == 2
@@ -239,7 +246,9 @@ def test_captions_are_text_and_nothing_else(opened):
     assert opened.run("clips[3].text") == HOSTILE
     assert opened.run("clips[3].element.querySelector('h3').textContent") == HOSTILE
     assert opened.run("document.querySelectorAll('article img, article h3 *').length") == 0
-    policy = opened.run("const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s); window.ran")
+    policy = opened.run(
+        "const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s); window.ran"
+    )
     assert policy is None and "Content Security Policy" in opened.complaints[0]
 
 
