@@ -13,7 +13,7 @@ from fcacli.workspace import Workspace
 @command
 def compare(
     results: Annotated[
-        list[str], typer.Argument(metavar="A B ...", help="Runs, results files, or folders of one; of one alone, its rows.")
+        list[str], typer.Argument(metavar="RESULTS", help="Runs, results files, or folders of one; of one alone, its rows.")
     ],
     anyway: Annotated[bool, typer.Option("--anyway", help="Although conditions differ, on the clips that all have.")] = False,
     json: options.Json = False,

@@ -127,7 +127,7 @@ def compare_metrics(
         if differs and not anyway:
             compared[name] = _only_values(ours, theirs, f"not compared: {differs[0]}")
             continue
-        if ours["per_clip"] and theirs["per_clip"]:
+        if ours.get("per_clip") and theirs.get("per_clip"):
             a, b = (np.array(one["per_clip"], np.float64)[place] for one, place in zip((ours, theirs), places, strict=True))
             compared[name] = _with(ours, float(a.mean()), float(b.mean()), paired_bootstrap(a, b))
         else:

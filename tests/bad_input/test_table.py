@@ -195,7 +195,7 @@ OPTIONS = [
     ("eval --pred {videos} --real {videos} --split val", 2, "are about a run"),
     ("eval --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
     # ---- compare
-    ("compare", 2, "Missing argument 'A B ...'"),
+    ("compare", 2, "Missing argument 'RESULTS"),
     ("compare nowhere first", 1, "no run 'nowhere'", "there: first", TRY, "fca train"),
     ("compare ../first", 1, "../first does not exist", TRY, "fca compare RUN ANOTHER-RUN"),
     ("compare -- -x", 2, "fca compare takes a plain name", "'-x'"),

@@ -102,7 +102,7 @@ def test_no_colour_when_asked():
         (["eval", "--pred", "a"], "--pred and --real"),
         (["eval", "--given", "2"], "--given"),
         (["eval", "--pred", "a", "--real", "b", "--run", "x"], "--run"),
-        (["compare"], "A B"),
+        (["compare"], "RESULTS"),
         (["compare", "a", "a"], "a is named twice"),
         (["prepare"], "READER"),
         (["prepare", "ssv2"], "RAW"),

@@ -69,3 +69,13 @@ def test_two_equally_good_sets_are_undecided():
         a, b = (true + 0.5 * rng.standard_normal(true.shape) for _ in range(2))
         real += paired_bootstrap_of_sets(frechet_distance, a, b, true, resamples=60).real
     assert real <= 3
+
+
+def test_the_interval_of_sets_lies_around_what_was_measured():
+    """Resamples hold fewer different clips, so that a Frechet distance of theirs lies above; 10 % here."""
+    rng = np.random.default_rng(2)
+    true = rng.standard_normal((24, 60))
+    near, far = true + 0.3 * rng.standard_normal(true.shape), rng.standard_normal(true.shape)
+    found = paired_bootstrap_of_sets(frechet_distance, near, far, true, resamples=60)
+    low, high = found.interval
+    assert low < found.value < high and (low + high) / 2 == pytest.approx(found.value, rel=0.05)
