@@ -234,6 +234,27 @@ def test_only_clips_near_the_view_are_decoded(browser, written):
     browser.wait("clips[4].picture && !clips[0].picture")
 
 
+def test_nothing_given_one_row_no_scores_and_other_lengths(browser, results, tmp_path):
+    results |= {"kind": "folders", "pred": "theirs", "real": "truth", "names": ["a", "b"], "clips": 2, "missing": []}
+    results["metrics"] = {"mini-fvd": results["metrics"]["mini-fvd"]}
+    results["rows"] = [{"name": "prediction", "metrics": results["metrics"]}]
+    long, short = (
+        np.arange(t, dtype=np.uint8)[:, None, None, None].repeat(3, 3) + np.zeros((1, 8, 8, 1), np.uint8) for t in (9, 4)
+    )
+    videos = [PageClip(name, "", {"truth": v, "prediction": v}, {}) for name, v in (("a", long), ("b", short))]
+    write_page(tmp_path / "p.html", results, videos, given=0, fps=8)
+    browser.complaints.clear()
+    browser.open(tmp_path / "p.html")
+    browser.wait("clips.every(clip => clip.picture)")
+    browser.press("End")
+    browser.press("w")
+    read = "clips.map(clip => clip.canvases.map(c => c.getContext('2d').getImageData(1, 1, 1, 1).data[0]))"
+    assert browser.run(read) == [[8, 8], [3, 3]]  # the shorter one rests on its last frame
+    assert browser.run("document.querySelectorAll('canvas.given').length") == 0
+    assert browser.run("document.title") == "theirs against truth" and browser.complaints == []
+    assert browser.run("clips[0].element.querySelector('h3').textContent") == "a"
+
+
 def test_phone_and_dark(browser, written, tmp_path):
     browser.open(written, width=400, height=860, dark=True)
     assert browser.run("document.documentElement.scrollWidth") <= 400
