@@ -7,9 +7,9 @@ const { fps, given, metrics, frames } = JSON.parse($("page-data").textContent);
 const PAUSE = 0.8; // seconds that the last frame stays before the next round
 
 class Clip {
-  constructor(element, place) {
+  constructor(element) {
     const [about, picture] = element.querySelectorAll("script");
-    Object.assign(this, JSON.parse(about.textContent), { element, place, source: picture });
+    Object.assign(this, JSON.parse(about.textContent), { element, source: picture });
     this.words = `${this.text}\n${this.name}`.toLowerCase();
     this.canvases = [...element.querySelectorAll("canvas")];
   }
@@ -42,7 +42,7 @@ class Clip {
   }
 }
 
-const clips = [...document.querySelectorAll("article")].map((element, place) => new Clip(element, place));
+const clips = [...document.querySelectorAll("article")].map((element) => new Clip(element));
 
 // ---------------------------------------------------------------- playing
 
@@ -114,7 +114,7 @@ function arrange() {
   }[order];
   const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
-  for (const clip of [...clips].sort((a, b) => compare(a, b) || a.place - b.place)) {
+  for (const clip of [...clips].sort(compare)) {
     clip.element.hidden = !words.every((word) => clip.words.includes(word));
     count += !clip.element.hidden;
     $("list").append(clip.element);

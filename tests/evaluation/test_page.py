@@ -41,7 +41,11 @@ def clips():
         copy[GIVEN:] = truth[GIVEN - 1]
         videos = {"truth": truth, METHOD: video_of(number, 1, True), COPY: copy, BASE: video_of(number, 2, False)}
         ours = {"psnr": PSNR[number], "lpips": LPIPS[number]}
-        scores = {METHOD: ours, COPY: {"psnr": 30 - PSNR[number], "lpips": 0.5}, BASE: {"psnr": 10.0}}
+        scores = {
+            METHOD: ours,
+            COPY: {"psnr": 30 - PSNR[number], **({"lpips": number / 10} if number % 2 else {})},
+            BASE: {"psnr": 10.0},
+        }
         yield PageClip(f"clip{number}", text, videos, scores)
 
 
@@ -198,6 +202,10 @@ def test_clips_are_sorted_by_the_score_of_any_row_worst_and_best_first(opened):
     choose(opened, "metric", "psnr")
     choose(opened, "row", COPY)
     assert order(opened) == [2, 0, 4, 1, 3]
+    choose(opened, "metric", "lpips")
+    assert order(opened) == [1, 3, 0, 2, 4]  # those without a score come last
+    opened.press("w")
+    assert order(opened) == [3, 1, 0, 2, 4]
     choose(opened, "order", "text")
     assert order(opened)[1:] == [4, 2, 1, 0]
     opened.press("d")

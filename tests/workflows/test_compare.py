@@ -225,7 +225,7 @@ def test_fewer_than_two_common_clips_are_refused(tmp_path):
 
 
 def test_the_table_and_json_say_the_same(pair, monkeypatch):
-    workspace, a, b = pair
+    workspace = pair[0]
     monkeypatch.chdir(workspace.root)
     outcome = CliRunner().invoke(app, ["compare", "a", "b"], env={"COLUMNS": "200"})
     assert outcome.exit_code == 0, outcome.output
