@@ -17,6 +17,8 @@ from fcacli.evaluation.set_interval import SetDistance
 
 OF_THE_METHOD = ("sampling", "left_out", "interval")
 """Conditions that may differ: how a method predicts is its own affair, and clips are compared one by one."""
+FEWEST = 6
+"""Clips below which even differences of one sign in all of them come by chance more often than one time in 20."""
 SAME = 1e-6
 """Relative: features whose distance is not the value that was reported belong to something else."""
 
@@ -48,7 +50,7 @@ class Compared:
     difference: Difference | None
     """None where only the values are known."""
     verdict: str
-    """"better", "worse" or "undecided"; "" without a difference."""
+    """"better", "worse", "undecided" or "too few clips"; "" without a difference."""
     note: str
 
 
@@ -129,7 +131,7 @@ def compare_metrics(
             continue
         if ours.get("per_clip") and theirs.get("per_clip"):
             a, b = (np.array(one["per_clip"], np.float64)[place] for one, place in zip((ours, theirs), places, strict=True))
-            compared[name] = _with(ours, float(a.mean()), float(b.mean()), paired_bootstrap(a, b))
+            compared[name] = _with(ours, float(a.mean()), float(b.mean()), paired_bootstrap(a, b), len(a))
         else:
             compared[name] = _of_sets(name, (first, other), (ours, theirs), places)
         if differs:
@@ -157,7 +159,7 @@ def _of_sets(
     if not np.allclose(true, true_again, rtol=1e-3, atol=1e-3):
         return _only_values(*metrics, "not compared: the features of the true clips differ")
     difference = paired_bootstrap_of_sets(distance, a, b, true)
-    return _with(metrics[0], distance(a, true), distance(b, true), difference)
+    return _with(metrics[0], distance(a, true), distance(b, true), difference, len(true))
 
 
 def _distance(name: str, metric: Mapping[str, Any]) -> SetDistance | None:
@@ -178,9 +180,10 @@ def _distance(name: str, metric: Mapping[str, Any]) -> SetDistance | None:
     }.get(name)
 
 
-def _with(metric: Mapping[str, Any], first: float, value: float, difference: Difference) -> Compared:
+def _with(metric: Mapping[str, Any], first: float, value: float, difference: Difference, clips: int) -> Compared:
     better = difference.value > 0 if metric["better"] == "higher" else difference.value < 0
     verdict = ("better" if better else "worse") if difference.real else "undecided"
+    verdict = verdict if clips >= FEWEST else "too few clips"
     return Compared(metric["title"], metric["unit"], metric["digits"], first, value, difference, verdict, "")
 
 

@@ -91,6 +91,7 @@ def write_page(
         title=_title(results),
         about={name: value for name, value in results.items() if name not in PARTS},
         rows=[row["name"] for row in results["rows"]],
+        missing=_missing(results),
         sortable=_sortable(results),
         best_of=any(metric.get("best_of") for row in results["rows"] for metric in row["metrics"].values()),
         few=FEW_CLIPS if results["clips"] < FEW_CLIPS and _has_set_metric(results) else 0,
@@ -172,6 +173,14 @@ def _title(results: Mapping[str, Any]) -> str:
 
 def _has_set_metric(results: Mapping[str, Any]) -> bool:
     return any(metric.get("per_clip") is None for metric in results["metrics"].values())
+
+
+def _missing(results: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """Why a metric is missing and what helps -> the metrics."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in results.get("missing", ()):
+        alike.setdefault((one["why"], one["how"]), []).append(one["metric"])
+    return alike
 
 
 def _sortable(results: Mapping[str, Any]) -> list[dict[str, str]]:

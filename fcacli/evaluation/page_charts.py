@@ -18,7 +18,13 @@ COLOURS = 8
 """Of lines; the page's style names them, later lines are dashed."""
 AXES = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "colours": COLOURS, "dotted": DOTTED}
 """What the template needs of these."""
-TRAINING = {"loss": "training loss", "psnr": "validation PSNR (dB)", "lr": "learning rate", "grad_norm": "gradient norm"}
+TRAINING = {
+    "loss": "training loss",
+    "held_out": "held-out loss, the mean and by noise level",
+    "psnr": "validation PSNR (dB)",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+}
 """Titles of the values of a run's log, in this order, before all others."""
 
 
@@ -64,18 +70,20 @@ def horizon_charts(results: Mapping[str, Any], given: int) -> list[Chart]:
 
 
 def training_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Of every value in a run's log.jsonl, over its steps."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in TRAINING}
+    """Of every value in a run's log.jsonl, over its steps; "name/part" is a line in the chart of "name"."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in TRAINING}
     for row in log:
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float) and math.isfinite(value):
-                found.setdefault(name, []).append((float(row["step"]), float(value)))
+                lines = found.setdefault(name.split("/")[0], {})
+                lines.setdefault(name, []).append((float(row["step"]), float(value)))
     charts = []
-    for name, points in found.items():
-        every = -(-len(points) // MOST_POINTS)
+    for name, lines in found.items():
+        every = -(-max(map(len, lines.values()), default=0) // MOST_POINTS)
         note = f"each point the mean of {every} steps" if every > 1 else ""
-        if points:
-            charts.append(_chart(TRAINING.get(name, name), note, "step", [("this run", _averaged(points, every))], [0], None))
+        series = [(line, _averaged(points, every)) for line, points in lines.items()]
+        if series:
+            charts.append(_chart(TRAINING.get(name, name), note, "step", series, range(len(series)), None))
     return charts
 
 

@@ -82,7 +82,7 @@ def results():
         "content": ["0" * 64] * len(CAPTIONS),
         "metrics": ours,
         "rows": [{"name": n, "role": r, "metrics": m, "features": {}, "about": {"guidance": 1.5}} for n, r, m in rows],
-        "missing": [{"metric": "fvd", "why": "no I3D weights", "how": "fca weights fetch i3d"}],
+        "missing": [{"metric": metric, "why": "no I3D weights", "how": "fca weights fetch i3d"} for metric in ("fvd", "kvd")],
         "conditions": {"given_frames": GIVEN, "size": "32x20", "source": "generated frames, lossless"},
     }
 
@@ -295,7 +295,7 @@ def test_conditions_and_what_is_missing_are_said(written):
     page = written.read_text()
     for words in ("that of PSNR", "that of LPIPS", "that of mini-FVD", "generated frames, lossless", "guidance", "step-000004"):
         assert words in page
-    assert "no I3D weights" in page and "<code>fca weights fetch i3d</code>" in page
+    assert "<dt>fvd, kvd</dt><dd>no I3D weights: <code>fca weights fetch i3d</code></dd>" in page
     assert "5 clips are few: below 256" in page
 
 
@@ -315,7 +315,9 @@ def test_training_curves_average_neighbouring_steps():
     assert list(charts) == ["training loss", "validation PSNR (dB)", "learning rate"]
     points = charts["training loss"].lines[0].points
     assert len(points) == 200 and charts["training loss"].note == "each point the mean of 5 steps"
-    assert points[0][2] == f"this run, step 5: {(1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5:.4g}"
+    assert points[0][2] == f"loss, step 5: {(1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5:.4g}"
+    (held_out,) = training_charts([{"step": s, "held_out": 0.1 * s, "held_out/0.1": 0.2} for s in (1, 2)])
+    assert [line.name for line in held_out.lines] == ["held_out", "held_out/0.1"]
     assert training_charts([{"step": 1, "loss": float("nan")}, {"step": 2, "name": "x"}]) == []
 
 

@@ -224,6 +224,12 @@ def test_fewer_than_two_common_clips_are_refused(tmp_path):
         compare(Workspace(tmp_path), [str(a), str(b)], anyway=True)
 
 
+def test_of_five_clips_nothing_is_decided(tmp_path):
+    names = [str(write_results(tmp_path / name, gain, clips=range(5))) for name, gain in (("a", 0.0), ("b", 3.0))]
+    found = compare(Workspace(tmp_path), names).others[0][1]
+    assert found["psnr"].difference.real and {one.verdict for one in found.values()} == {"too few clips"}
+
+
 def test_the_table_and_json_say_the_same(pair, monkeypatch):
     workspace = pair[0]
     monkeypatch.chdir(workspace.root)
