@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fcacli import __version__
-from fcacli.cli import benchmark, completions, demo, doctor, eval, predict, prepare, toy, train, weights
+from fcacli.cli import benchmark, compare, completions, demo, doctor, eval, predict, prepare, toy, train, weights
 
 app = typer.Typer(
     name="fca",
@@ -27,6 +27,7 @@ app.command("prepare", rich_help_panel=THE_LOOP)(prepare.prepare)
 app.command("train", rich_help_panel=THE_LOOP)(train.train)
 app.command("predict", rich_help_panel=THE_LOOP)(predict.predict)
 app.command("eval", rich_help_panel=THE_LOOP)(eval.evaluate)
+app.command("compare", rich_help_panel=THE_LOOP)(compare.compare)
 app.command("demo", rich_help_panel=TRY)(demo.demo)
 app.command("benchmark", rich_help_panel=TRY)(benchmark.benchmark)
 app.command("toy", rich_help_panel=TRY)(toy.toy)

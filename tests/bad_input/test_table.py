@@ -194,6 +194,17 @@ OPTIONS = [
     ),
     ("eval --pred {videos} --real {videos} --split val", 2, "are about a run"),
     ("eval --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
+    # ---- compare
+    ("compare", 2, "Missing argument 'RESULTS"),
+    ("compare nowhere first", 1, "no run 'nowhere'", "there: first", TRY, "fca train"),
+    ("compare ../first", 1, "../first does not exist", TRY, "fca compare RUN ANOTHER-RUN"),
+    ("compare -- -x", 2, "fca compare takes a plain name", "'-x'"),
+    ("compare {long}", 1, "File name too long"),
+    ("compare first first", 2, "first is named twice", TRY, "fca compare RUN ANOTHER-RUN"),
+    ("compare frames", 1, "frames has not been evaluated: it holds no results.json", TRY, "fca eval"),
+    ("compare given.mp4 first", 1, "cannot read given.mp4"),
+    ("compare runs/first/config.json first --anyway", 1, "config.json is no results file", TRY, "fca eval writes"),
+    ("compare first --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
     # ---- demo, toy, doctor, completions
     ("demo given.mp4", 1, "given.mp4"),
     ("demo --seed -1", 2, "--seed"),
@@ -240,8 +251,17 @@ CANNOT_BE_WRONG = {
     "--strict": "a switch",
     "--checkpointing": "a switch",
     "--keep-generated-init": "a switch",
+    "--anyway": "a switch",
 }
-ARGUMENTS = {"reader": "READER", "raw": "nowhere", "frames": "FRAMES", "text": "TEXT", "folder": "given.mp4", "out": "OUT"}
+ARGUMENTS = {
+    "reader": "READER",
+    "raw": "nowhere",
+    "frames": "FRAMES",
+    "text": "TEXT",
+    "folder": "given.mp4",
+    "out": "OUT",
+    "results": "nowhere",
+}
 """An argument -> what stands in a row about it."""
 
 

@@ -13,7 +13,7 @@ from fcacli.cli.app import app
 from fcacli.cli.completions import commands
 from fcacli.model.bases import DEFAULTS
 
-COMMANDS = ["prepare", "train", "predict", "eval", "demo", "benchmark", "toy", "weights", "doctor", "completions"]
+COMMANDS = ["prepare", "train", "predict", "eval", "compare", "demo", "benchmark", "toy", "weights", "doctor", "completions"]
 
 
 def fca(*arguments, env=None):
@@ -102,6 +102,8 @@ def test_no_colour_when_asked():
         (["eval", "--pred", "a"], "--pred and --real"),
         (["eval", "--given", "2"], "--given"),
         (["eval", "--pred", "a", "--real", "b", "--run", "x"], "--run"),
+        (["compare"], "RESULTS"),
+        (["compare", "a", "a"], "a is named twice"),
         (["prepare"], "READER"),
         (["prepare", "ssv2"], "RAW"),
         (["prepare", "ssv2", "raw", "--limit", "0"], "--limit"),
