@@ -1,0 +1,307 @@
+"""Which metrics an evaluation computes and with whose weights: decided before anything is predicted, loaded afterwards."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fcacli.errors import FcaError, Misuse
+from fcacli.evaluation.frame import WINDOW
+from fcacli.evaluation.metrics import METRICS, default_metrics
+from fcacli.evaluation.report import PSNR_CONDITIONS, SSIM_CONDITIONS, Missing, frame_conditions
+from fcacli.evaluation.scoring import Extractor, FrameScorer, SetScorer, capped_psnr, ssim_of_predicted
+from fcacli.events import Message, Report
+
+I3D_FRAMES = 9
+"""Frames below which I3D has no output (PROTOCOL.md, "FVD")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How to score; what is None follows from the protocol."""
+
+    metrics: tuple[str, ...] | None = None
+    """Names from METRICS; None for all whose weights are here."""
+    fvd_preset: str | None = None
+    i3d: Path | None = None
+    """A file of I3D weights, in place of the one that is found."""
+    weights_dir: Path | None = None
+    """Where weights are looked for first."""
+    intervals: bool = False
+    """Whether distances of sets get bootstrap intervals; per-frame metrics always do."""
+    protocol: Literal["ours", "seer"] = "ours"
+    prepend_given: bool = False
+    """Whether every method's first frames are replaced by the true given ones."""
+
+
+def under_protocol(asked: Scoring) -> Scoring:
+    """`asked` with what its protocol sets: Seer's includes the true given frames, VideoGPT's FVD and the centred KVD.
+
+    Source: PROTOCOL.md, "Protocol of the published numbers" and "KVD".
+
+    Raises:
+        Misuse: another FVD preset is asked for with Seer's protocol.
+    """
+    from fcacli.evaluation.fvd import DEFAULT_PRESET, PRESETS
+
+    if asked.fvd_preset is not None and asked.fvd_preset not in PRESETS:
+        raise Misuse(f"--fvd-preset: there is no {asked.fvd_preset!r}; known: {', '.join(PRESETS)}")
+    if asked.protocol == "ours":
+        return replace(asked, fvd_preset=asked.fvd_preset or DEFAULT_PRESET)
+    if asked.fvd_preset not in (None, "videogpt"):
+        raise Misuse(f"--protocol seer computes FVD as videogpt does; --fvd-preset {asked.fvd_preset} is another protocol")
+    return replace(asked, fvd_preset="videogpt", prepend_given=True)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the clips are like, as far as a metric cares."""
+
+    given: int
+    shapes: Sequence[tuple[int, ...]]
+    """(T, H, W, 3) of every clip."""
+    prompts: bool
+    """Whether every clip has one."""
+    mini: bool
+    """Whether the miniature predicted them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The metrics that can be computed, and whose files they need."""
+
+    asked: Scoring
+    facts: Facts
+    names: tuple[str, ...]
+    weights: Mapping[str, Path]
+    checked: Mapping[str, str]
+    """Weights -> "verified" or how far they are not."""
+    missing: list[Missing]
+
+
+def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
+    """Which of the metrics asked for can be computed.
+
+    Raises:
+        Misuse: an unknown preset, or one that contradicts the protocol.
+        FcaError: metrics were named and none of them can be computed, or weights are not what their source says.
+    """
+    from fcacli.evaluation.weights import check_weights, find_weights
+
+    asked = under_protocol(asked)
+    wanted = asked.metrics or default_metrics(facts.mini)
+    if asked.protocol == "seer" and asked.metrics is None:
+        wanted = tuple(name for name in METRICS if name in (*wanted, "kvd-seer"))
+    if asked.i3d is not None and not asked.i3d.is_file():
+        raise FcaError(f"--i3d {asked.i3d} is not a file", "fca weights")
+    weights: dict[str, Path] = {}
+    missing = {}
+    for name in wanted:
+        if why := _unfit(name, facts):
+            missing[name] = Missing(name, why, "")
+            continue
+        for kind in METRICS[name].weights:
+            found = asked.i3d if kind == "i3d" and asked.i3d else find_weights(kind, asked.weights_dir)
+            if found is None:
+                missing[name] = Missing(name, f"no {kind} weights here", "fca weights")
+            else:
+                weights[kind] = found
+    names = tuple(name for name in wanted if name not in missing)
+    if not names:
+        first = next(iter(missing.values()))
+        raise FcaError(f"{METRICS[first.metric].title} cannot be computed: {first.why}", first.how or "other --metrics")
+    used = {kind for name in names for kind in METRICS[name].weights}
+    checked = {kind: check_weights(kind, path) for kind, path in weights.items() if kind in used}
+    for one in missing.values():
+        level: Any = "detail" if asked.metrics is None else "warning"
+        report(Message(f"{METRICS[one.metric].title} is not computed: {one.why}", level))
+    return Plan(asked, facts, names, weights, checked, list(missing.values()))
+
+
+def _unfit(name: str, facts: Facts) -> str:
+    """Why a metric says nothing about such clips; "" if it does."""
+    lengths, metric = {shape[0] for shape in facts.shapes}, METRICS[name]
+    if name in ("clip-text", "mini-clip-text") and not facts.prompts:
+        return "the clips have no prompts"
+    if name in ("clip-init", "mini-clip-init") and not facts.given:
+        return "no frame is given"
+    if name == "ssim" and min(min(shape[1:3]) for shape in facts.shapes) < WINDOW:
+        return f"a clip is below SSIM's window of {WINDOW}x{WINDOW} pixels"
+    if metric.of == "set" and len(facts.shapes) < 2:
+        return "one clip is no set"
+    if "i3d" in metric.weights and min(lengths) < I3D_FRAMES:
+        return f"I3D needs {I3D_FRAMES} frames, a clip has {min(lengths)}"
+    if name == "fid" and len(lengths) > 1:
+        return "the clips differ in length"
+    return ""
+
+
+# ---------------------------------------------------------------- loading
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """All that was planned, ready to use."""
+
+    frames: list[FrameScorer]
+    sets: list[SetScorer]
+
+    def conditions(self) -> dict[str, dict[str, Any]]:
+        """What each metric's numbers stand under."""
+        return {scorer.name: scorer.conditions for scorer in (*self.frames, *self.sets)}
+
+
+def load(plan: Plan, device: str) -> Scorers:
+    """Load the networks of a plan.
+
+    Raises:
+        FcaError: a file is damaged or holds something else.
+    """
+    frames: list[FrameScorer] = []
+    sets: list[SetScorer] = []
+    for kind, loader in LOADERS.items():
+        if names := [name for name in plan.names if name in kind]:
+            loaded = loader(plan, device)
+            frames += [scorer for scorer in loaded if isinstance(scorer, FrameScorer) and scorer.name in names]
+            sets += [scorer for scorer in loaded if isinstance(scorer, SetScorer) and scorer.name in names]
+    return Scorers(frames, sets)
+
+
+def _pixels(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+    from fcacli.evaluation.flickering import temporal_flickering
+
+    common = frame_conditions(plan.facts.given)
+    flicker = {**common, "pairs": "neighbouring frames of which the later is predicted", "truth": "real motion scores below 1"}
+    return [
+        FrameScorer("psnr", capped_psnr, common | PSNR_CONDITIONS),
+        FrameScorer("ssim", ssim_of_predicted, common | SSIM_CONDITIONS),
+        FrameScorer("flickering", lambda p, truth, given, text: temporal_flickering(p[max(given - 1, 0) :]), flicker),
+    ]
+
+
+def _lpips(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+    from fcacli.evaluation.lpips import Lpips
+
+    network = Lpips(plan.weights["lpips-trunk"], plan.weights["lpips-linear"], device)
+    said = {"network": "AlexNet with the published linear weights", **_weights(plan, "lpips-trunk", "lpips-linear")}
+    return [
+        FrameScorer(
+            "lpips", lambda p, truth, given, text: network(p[given:], truth[given:]), frame_conditions(plan.facts.given) | said
+        )
+    ]
+
+
+def _clip(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+    said = _weights(plan, "clip")
+    return _clip_scorers("", plan.weights["clip"], plan, device, said)
+
+
+def _mini_clip(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+    from fcacli.model.bases import MINI
+
+    return _clip_scorers("mini-", MINI / "clip", plan, device, {"network": "the bundled miniature's; compares with no other"})
+
+
+def _clip_scorers(prefix: str, folder: Path, plan: Plan, device: str, said: dict[str, Any]) -> list[FrameScorer | SetScorer]:
+    from fcacli.evaluation.clip_similarity import ClipSimilarity
+
+    network = ClipSimilarity(folder, device)
+    common = frame_conditions(plan.facts.given) | {"measure": "cosine"} | said
+    return [
+        FrameScorer(
+            f"{prefix}clip-text",
+            lambda p, truth, given, text: network.frame_text(p[given:], text),
+            common | {"between": "frame and prompt"},
+        ),
+        FrameScorer(
+            f"{prefix}clip-init",
+            lambda p, truth, given, text: network.frame_init(p[given:], truth[0]),
+            common | {"between": "frame and the first given frame"},
+        ),
+    ]
+
+
+def _i3d(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+    from dataclasses import asdict
+
+    from fcacli.evaluation.fvd import PRESETS, I3DFeatures, frechet_video_distance
+    from fcacli.evaluation.kernel import kernel_distance, kernel_distance_seer
+
+    preset = PRESETS[plan.asked.fvd_preset or ""]
+    extractor: Extractor = I3DFeatures(plan.weights["i3d"], preset, device)
+    said = {"preset": asdict(preset), **_weights(plan, "i3d"), **_whole_videos(plan)}
+    said["summary"] = f"preset {preset.name}, {said['frames']}, I3D weights {plan.checked['i3d']}"
+    kernel = {**said, "kernel": "(x.y / D + 1)^3, unbiased, all clips"}
+    return [
+        SetScorer("fvd", extractor, lambda x, y: frechet_video_distance(x, y, preset), said),
+        SetScorer("kvd", extractor, kernel_distance, kernel),
+        SetScorer("kvd-seer", extractor, kernel_distance_seer, {**kernel, "features": "centred, as Seer's code has them"}),
+    ]
+
+
+def _mini_sets(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+    from fcacli.evaluation.frechet import frechet_distance
+    from fcacli.evaluation.kernel import kernel_distance
+    from fcacli.mini.features import MiniFeatures
+
+    extractor = MiniFeatures()
+    said = {"network": extractor.identity, **_whole_videos(plan)}
+    said["summary"] = f"the bundled miniature's network, {said['frames']}; compares with nothing else"
+    return [
+        SetScorer("mini-fvd", extractor, frechet_distance, {**said, "covariance": "N - 1"}),
+        SetScorer("mini-kvd", extractor, kernel_distance, {**said, "kernel": "(x.y / D + 1)^3, unbiased, all clips"}),
+    ]
+
+
+def _inception(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+    from fcacli.evaluation.frechet import frechet_distance
+    from fcacli.evaluation.inception import InceptionFeatures
+
+    network = InceptionFeatures(plan.weights["inception"], device)
+    said = {**_weights(plan, "inception"), "frames": "every predicted one, all clips together", "covariance": "N - 1"}
+    said["summary"] = "of single predicted frames"
+    return [
+        SetScorer("fid", _SideBySide(network), frechet_distance, said, view=lambda video, given: video[given:], width=FID_WIDTH)
+    ]
+
+
+FID_WIDTH = 2048
+"""Features of Inception per frame."""
+
+
+class _SideBySide:
+    """A network of single frames as an extractor of whole videos: (N, T * 2048)."""
+
+    def __init__(self, network: Extractor):
+        self.identity, self._network = f"{network.identity}, frames side by side", network
+
+    def __call__(self, videos: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([self._network([video]).reshape(-1) for video in videos])
+
+
+def _weights(plan: Plan, *kinds: str) -> dict[str, Any]:
+    """Which files, and whether they are what their source says."""
+    return {"weights": {kind: {"file": plan.weights[kind].name, "checksum": plan.checked[kind]} for kind in kinds}}
+
+
+def _whole_videos(plan: Plan) -> dict[str, Any]:
+    """Whether the given frames count in a distance of sets (PROTOCOL.md, "Rules")."""
+    if not plan.facts.given:
+        return {"frames": "all frames of a clip"}
+    whose = "the true ones for every method" if plan.asked.prepend_given else "as each method shows them"
+    return {"frames": f"all frames of a clip, the {plan.facts.given} given ones too ({whose})"}
+
+
+Loader = Callable[[Plan, str], list[FrameScorer | SetScorer]]
+LOADERS: dict[tuple[str, ...], Loader] = {
+    ("psnr", "ssim", "flickering"): _pixels,
+    ("lpips",): _lpips,
+    ("clip-text", "clip-init"): _clip,
+    ("mini-clip-text", "mini-clip-init"): _mini_clip,
+    ("fvd", "kvd", "kvd-seer"): _i3d,
+    ("fid",): _inception,
+    ("mini-fvd", "mini-kvd"): _mini_sets,
+}
+"""Metrics of one network, and what loads it."""
