@@ -227,9 +227,8 @@ def _about_sets(rows: Sequence[Scored], clips: int, said: Mapping[str, Mapping[s
         alike.setdefault(str(said[name].get("summary", "")), []).append(METRICS[name].title)
     lines = [f"{', '.join(titles)}: {summary}" for summary, titles in alike.items() if summary]
     if names and clips < ENOUGH:
-        lines.append(
-            f"{clips} clips are few for {', '.join(METRICS[n].title for n in names)}: below {ENOUGH} compare only equal numbers of clips"
-        )
+        few = ", ".join(METRICS[name].title for name in names)
+        lines.append(f"{clips} clips are few for {few}: below {ENOUGH} compare only equal numbers of clips")
     return lines
 
 

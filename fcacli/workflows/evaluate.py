@@ -181,13 +181,13 @@ class _Rows:
         adapted, shared = self._adapted(trained), self.dataset / "cache" / "base-predictions"
         sampling = self.sampling(trained)
         alone = [base_jobs(trained, replace(sampling, seed=s), self.clips, shared) for s in self._seeds(sampling)]
-        generate(trained, sum(adapted, []), sum(alone, []), self.truths.first, self.report)
+        generate(trained, _all(adapted), _all(alone), self.truths.first, self.report)
         base = Method(BASE_ROW, "baseline", self._videos(alone), base_identity(trained.base))
         return Method(_row(trained), "method", self._videos(adapted), trained.identity()), base
 
     def of_other_run(self, trained: Trained) -> Method:
         adapted = self._adapted(trained)
-        generate(trained, sum(adapted, []), (), self.truths.first, self.report)
+        generate(trained, _all(adapted), (), self.truths.first, self.report)
         return Method(f"{trained.run.name}: {_row(trained)}", "run", self._videos(adapted), trained.identity())
 
     def _seeds(self, sampling: SampleConfig) -> range:
@@ -210,6 +210,10 @@ class _Rows:
         if not self.plan.asked.prepend_given:
             return video
         return np.concatenate([self.truths.first(name), video[self.truths.given :]])
+
+
+def _all(samples: Sequence[Sequence[Job]]) -> list[Job]:
+    return [job for jobs in samples for job in jobs]
 
 
 def choose_clips(clips: Sequence[Clip], limit: int) -> list[Clip]:

@@ -1,6 +1,6 @@
 """What an evaluation of a run leaves to look at: the contact sheet, comparison videos, and the page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ from fcacli.prediction.pictures import Group, Row, contact_sheet, side_by_side
 from fcacli.prediction.video import write_gif, write_mp4, write_png
 from fcacli.workspace import atomic_folder, slug
 
-SHOWN, COMPARED, ON_THE_PAGE = 6, 4, 64
-"""Clips on the contact sheet, with a comparison video, and on the page: the first ones, chosen before they are scored."""
+SHOWN, COMPARED = 6, 4
+"""Clips on the contact sheet, and with a comparison video: the first ones, chosen before they are scored."""
 
 
 def write_pictures(folder: Path, methods: Sequence[Method], clips: Clips, fps: float) -> list[Path]:
@@ -41,22 +41,18 @@ def _given_shown(method: Method, given: int) -> int:
 
 
 def write_report(
-    path: Path, results: Mapping[str, Any], methods: Sequence[Method], clips: Clips, fps: float, training: Sequence[dict] = ()
+    path: Path, results: dict[str, Any], methods: Sequence[Method], clips: Clips, fps: float, training: Sequence[dict] = ()
 ) -> None:
-    """The page of an evaluation, of its first clips."""
-    from fcacli.evaluation.page import PageClip, write_page
+    """The page of an evaluation; as its clips are read again one by one, memory does not grow with their number."""
+    from fcacli.evaluation.page import PageClip, clips_to_show, write_page
 
-    rows = results["rows"]
+    def clip(name: str) -> PageClip:
+        number = results["names"].index(name)
+        scores = {
+            row["name"]: {metric: values["per_clip"][number] for metric, values in row["metrics"].items() if values["per_clip"]}
+            for row in results["rows"]
+        }
+        videos = {"truth": clips.truth(name), **{method.name: method.samples[0](name) for method in methods}}
+        return PageClip(name=name, text=clips.texts.get(name, ""), videos=videos, scores=scores)
 
-    def page_clips() -> Iterator[PageClip]:
-        for number, name in enumerate(clips.names[:ON_THE_PAGE]):
-            videos = {"truth": clips.truth(name), **{method.name: method.samples[0](name) for method in methods}}
-            scores = {
-                row["name"]: {
-                    metric: values["per_clip"][number] for metric, values in row["metrics"].items() if values["per_clip"]
-                }
-                for row in rows
-            }
-            yield PageClip(name=name, text=clips.texts.get(name, ""), videos=videos, scores=scores)
-
-    write_page(path, dict(results), page_clips(), given=clips.given, fps=fps, training=training)
+    write_page(path, results, map(clip, clips_to_show(results)), given=clips.given, fps=fps, training=training)

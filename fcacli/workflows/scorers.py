@@ -170,10 +170,10 @@ def load(plan: Plan, device: str) -> Scorers:
 
 
 def _pixels(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
-    from fcacli.evaluation.flickering import temporal_flickering
+    from fcacli.evaluation.flickering import CONDITIONS, temporal_flickering
 
     common = frame_conditions(plan.facts.given)
-    flicker = {**common, "pairs": "neighbouring frames of which the later is predicted", "truth": "real motion scores below 1"}
+    flicker = {**common, "pairs": "neighbouring frames of which the later is predicted", "formula": CONDITIONS}
     return [
         FrameScorer("psnr", capped_psnr, common | PSNR_CONDITIONS),
         FrameScorer("ssim", ssim_of_predicted, common | SSIM_CONDITIONS),
@@ -182,10 +182,10 @@ def _pixels(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
 
 
 def _lpips(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
-    from fcacli.evaluation.lpips import Lpips
+    from fcacli.evaluation.lpips import CONDITIONS, Lpips
 
     network = Lpips(plan.weights["lpips-trunk"], plan.weights["lpips-linear"], device)
-    said = {"network": "AlexNet with the published linear weights", **_weights(plan, "lpips-trunk", "lpips-linear")}
+    said = {"network": CONDITIONS, **_weights(plan, "lpips-trunk", "lpips-linear")}
     return [
         FrameScorer(
             "lpips", lambda p, truth, given, text: network(p[given:], truth[given:]), frame_conditions(plan.facts.given) | said
@@ -205,10 +205,10 @@ def _mini_clip(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
 
 
 def _clip_scorers(prefix: str, folder: Path, plan: Plan, device: str, said: dict[str, Any]) -> list[FrameScorer | SetScorer]:
-    from fcacli.evaluation.clip_similarity import ClipSimilarity
+    from fcacli.evaluation.clip_similarity import CONDITIONS, ClipSimilarity
 
     network = ClipSimilarity(folder, device)
-    common = frame_conditions(plan.facts.given) | {"measure": "cosine"} | said
+    common = frame_conditions(plan.facts.given) | {"measure": CONDITIONS} | said
     return [
         FrameScorer(
             f"{prefix}clip-text",

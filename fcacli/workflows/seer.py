@@ -31,7 +31,7 @@ def require_seer_data(dataset: Path, config: ClipConfig, report: Report) -> None
     form, reader = about.get("form") or {}, about.get("reader", "")
     if form.get("protocol") != "seer" or form.get("frames") != config.frames:
         raise FcaError(
-            f"--protocol seer scores clips of {config.frames} frames that were prepared with --protocol seer; {dataset} was not",
+            f"--protocol seer scores clips of {config.frames} frames prepared with --protocol seer; {dataset} was not",
             f"fca prepare {reader or 'ssv2'} RAW --protocol seer --frames {config.frames} --name {dataset.name}-seer",
         )
     published = SEER_FRAMES.get(reader)
