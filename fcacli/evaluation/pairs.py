@@ -94,7 +94,8 @@ def read_video(path: Path) -> np.ndarray:
     """
     if path.suffix.lower() in ARRAY_SUFFIXES and path.is_file():
         return read_array(path, MOST_PIXELS)
-    track, frames, pixels = Track(), [], 0
+    track, pixels = Track(), 0
+    frames: list[np.ndarray] = []
     for frame in frames_of(path, track):
         pixels += frame.shape[0] * frame.shape[1]
         if pixels > MOST_PIXELS:

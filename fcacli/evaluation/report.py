@@ -187,7 +187,8 @@ def _cell(score: Score, digits: int) -> str:
 
 def _folded(columns: Sequence[Sequence[str]]) -> list[list[Sequence[str]]]:
     """Columns in blocks of at most WIDTH, the names of the rows in front of each."""
-    names, blocks, taken = columns[0], [], 0
+    names, taken = columns[0], 0
+    blocks: list[list[Sequence[str]]] = []
     for column in columns[1:]:
         width = 2 + max(map(len, column))
         if not blocks or taken + width > WIDTH:
@@ -233,9 +234,9 @@ def _about_sets(rows: Sequence[Scored], clips: int, said: Mapping[str, Mapping[s
 
 
 def _not_computed(missing: Sequence[Missing]) -> list[str]:
+    """A line for each way to get some."""
     alike: dict[tuple[str, str], list[str]] = {}
     for one in missing:
-        alike.setdefault((one.why, one.how), []).append(METRICS[one.metric].title)
-    return [
-        f"not computed: {', '.join(titles)}: {why}" + (f"; try: {how}" if how else "") for (why, how), titles in alike.items()
-    ]
+        reason = ("no weights here", "fca weights") if METRICS[one.metric].weights and one.how else (one.why, one.how)
+        alike.setdefault(reason, []).append(METRICS[one.metric].title)
+    return [f"not computed: {', '.join(titles)} ({why})" + (f"; {how}" if how else "") for (why, how), titles in alike.items()]

@@ -34,6 +34,7 @@ from fcacli.events import Message, Report, silent, track
 from fcacli.prediction.video import read_pngs
 from fcacli.workflows.evaluate_pictures import write_pictures, write_report
 from fcacli.workflows.generation import Job, adapter_jobs, base_jobs, generate
+from fcacli.workflows.i2v import Pipeline, find_pipeline, generate_by_pipeline, pipeline_jobs
 from fcacli.workflows.lock import locked
 from fcacli.workflows.other_runs import other_runs
 from fcacli.workflows.scorers import Facts, Plan, Scoring, load, plan
@@ -69,6 +70,7 @@ def evaluate_run(
     scoring: Scoring = Scoring(),  # noqa: B008 - frozen
     samples: int = 1,
     others: bool = True,
+    i2v: str | None = None,
     strict: bool = False,
     report: Report = silent,
 ) -> EvaluateResult:
@@ -79,6 +81,7 @@ def evaluate_run(
         limit: clips to score, drawn from the split by a fixed seed; None for CLIPS.
         samples: predictions of each clip; scores are their mean.
         others: whether the workspace's other runs on the same clips get a row each.
+        i2v: short name, hub id or folder of an image-to-video pipeline that gets one.
         strict: whether a clip that cannot be read ends it.
 
     Raises:
@@ -90,6 +93,7 @@ def evaluate_run(
     trained = find_trained(workspace, run, checkpoint, device, report)
     report(Message(trained.describe()))
     dataset, config = workspace.dataset(trained.config.data), trained.config.clip
+    pipeline = None if i2v is None else find_pipeline(i2v, str(trained.base.device))
     if scoring.protocol == "seer":
         require_seer_data(dataset, config, report)
     chosen = choose_clips(usable_clips(dataset, split, config.frames, report), CLIPS if limit is None else limit)
@@ -102,6 +106,8 @@ def evaluate_run(
         remove_leftovers(folder, "clips*")
         methods = [*rows.of_run_and_base(trained)]
     methods.append(Method(COPY_ROW, "baseline", [lambda name: copy_last_frame(truths(name), config.init_frames)]))
+    if pipeline is not None:
+        methods.append(rows.of_pipeline(pipeline, trained))
     for other in other_runs(workspace, trained, device, report) if others else ():
         with locked(rows.folder(other), f"run {other.run.name} is being evaluated", waiting=report):
             methods.append(rows.of_other_run(other))
@@ -190,6 +196,12 @@ class _Rows:
         generate(trained, _all(adapted), (), self.truths.first, self.report)
         return Method(f"{trained.run.name}: {_row(trained)}", "run", self._videos(adapted), trained.identity())
 
+    def of_pipeline(self, pipeline: Pipeline, trained: Trained) -> Method:
+        config, place = trained.config.clip, self.dataset / "cache" / "i2v-predictions"
+        samples = pipeline_jobs(pipeline, config, self.clips, self._seeds(trained.config.sample), place)
+        generate_by_pipeline(pipeline, config, _all(samples), self.truths.first, self.report)
+        return Method(pipeline.name, "pipeline", self._videos(samples), pipeline.identity())
+
     def _seeds(self, sampling: SampleConfig) -> range:
         return range(sampling.seed, sampling.seed + self.samples)
 
@@ -202,8 +214,10 @@ class _Rows:
         return found
 
     def _videos(self, samples: Sequence[Sequence[Job]]) -> list[Frames]:
-        folders = [{job.clip: job.folder for job in jobs} for jobs in samples]
-        return [lambda name, folder=folder: self.shown(name, read_pngs(folder[name])) for folder in folders]
+        return [self._reader({job.clip: job.folder for job in jobs}) for jobs in samples]
+
+    def _reader(self, folders: dict[str, Path]) -> Frames:
+        return lambda name: self.shown(name, read_pngs(folders[name]))
 
     def shown(self, name: str, video: np.ndarray) -> np.ndarray:
         """A prediction as it is scored: with the true given frames in front, where that was asked for."""

@@ -14,8 +14,8 @@ from fcacli.evaluation.report import PSNR_CONDITIONS, SSIM_CONDITIONS, Missing, 
 from fcacli.evaluation.scoring import Extractor, FrameScorer, SetScorer, capped_psnr, ssim_of_predicted
 from fcacli.events import Message, Report
 
-I3D_FRAMES = 9
-"""Frames below which I3D has no output (PROTOCOL.md, "FVD")."""
+I3D_FRAMES, LPIPS_SIDE = 9, 31
+"""Frames below which I3D has no output (PROTOCOL.md, "FVD"), and pixels below which LPIPS has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
         for kind in METRICS[name].weights:
             found = asked.i3d if kind == "i3d" and asked.i3d else find_weights(kind, asked.weights_dir)
             if found is None:
-                missing[name] = Missing(name, f"no {kind} weights here", "fca weights")
+                missing[name] = Missing(name, f"no {kind} weights here", f"fca weights --fetch {kind}")
             else:
                 weights[kind] = found
     names = tuple(name for name in wanted if name not in missing)
@@ -115,8 +115,9 @@ def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
     used = {kind for name in names for kind in METRICS[name].weights}
     checked = {kind: check_weights(kind, path) for kind, path in weights.items() if kind in used}
     for one in missing.values():
-        level: Any = "detail" if asked.metrics is None else "warning"
-        report(Message(f"{METRICS[one.metric].title} is not computed: {one.why}", level))
+        report(
+            Message(f"{METRICS[one.metric].title} is not computed: {one.why}", "detail" if asked.metrics is None else "warning")
+        )
     return Plan(asked, facts, names, weights, checked, list(missing.values()))
 
 
@@ -127,8 +128,13 @@ def _unfit(name: str, facts: Facts) -> str:
         return "the clips have no prompts"
     if name in ("clip-init", "mini-clip-init") and not facts.given:
         return "no frame is given"
-    if name == "ssim" and min(min(shape[1:3]) for shape in facts.shapes) < WINDOW:
-        return f"a clip is below SSIM's window of {WINDOW}x{WINDOW} pixels"
+    smallest = min(min(shape[1:3]) for shape in facts.shapes)
+    if name == "ssim" and smallest < WINDOW:
+        return f"SSIM's window is {WINDOW}x{WINDOW} pixels, a clip has {smallest}"
+    if name == "lpips" and smallest < LPIPS_SIDE:
+        return f"LPIPS needs frames of {LPIPS_SIDE}x{LPIPS_SIDE} pixels, a clip has {smallest}"
+    if name == "flickering" and min(lengths) - max(facts.given - 1, 0) < 2:
+        return "one frame does not flicker"
     if metric.of == "set" and len(facts.shapes) < 2:
         return "one clip is no set"
     if "i3d" in metric.weights and min(lengths) < I3D_FRAMES:
@@ -150,7 +156,11 @@ class Scorers:
 
     def conditions(self) -> dict[str, dict[str, Any]]:
         """What each metric's numbers stand under."""
-        return {scorer.name: scorer.conditions for scorer in (*self.frames, *self.sets)}
+        of_frames = {scorer.name: scorer.conditions for scorer in self.frames}
+        return of_frames | {scorer.name: scorer.conditions for scorer in self.sets}
+
+
+Loaded = list[FrameScorer | SetScorer]
 
 
 def load(plan: Plan, device: str) -> Scorers:
@@ -159,17 +169,13 @@ def load(plan: Plan, device: str) -> Scorers:
     Raises:
         FcaError: a file is damaged or holds something else.
     """
-    frames: list[FrameScorer] = []
-    sets: list[SetScorer] = []
-    for kind, loader in LOADERS.items():
-        if names := [name for name in plan.names if name in kind]:
-            loaded = loader(plan, device)
-            frames += [scorer for scorer in loaded if isinstance(scorer, FrameScorer) and scorer.name in names]
-            sets += [scorer for scorer in loaded if isinstance(scorer, SetScorer) and scorer.name in names]
-    return Scorers(frames, sets)
+    loaders = [loader for names, loader in LOADERS.items() if set(names) & set(plan.names)]
+    wanted = [scorer for loader in loaders for scorer in loader(plan, device) if scorer.name in plan.names]
+    frames = [scorer for scorer in wanted if isinstance(scorer, FrameScorer)]
+    return Scorers(frames, [scorer for scorer in wanted if isinstance(scorer, SetScorer)])
 
 
-def _pixels(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+def _pixels(plan: Plan, device: str) -> Loaded:
     from fcacli.evaluation.flickering import CONDITIONS, temporal_flickering
 
     common = frame_conditions(plan.facts.given)
@@ -181,7 +187,7 @@ def _pixels(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
     ]
 
 
-def _lpips(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+def _lpips(plan: Plan, device: str) -> Loaded:
     from fcacli.evaluation.lpips import CONDITIONS, Lpips
 
     network = Lpips(plan.weights["lpips-trunk"], plan.weights["lpips-linear"], device)
@@ -193,37 +199,42 @@ def _lpips(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
     ]
 
 
-def _clip(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
-    said = _weights(plan, "clip")
-    return _clip_scorers("", plan.weights["clip"], plan, device, said)
+def _clip(plan: Plan, device: str) -> Loaded:
+    return _clip_scorers("", plan.weights["clip"], plan, device, _weights(plan, "clip"))
 
 
-def _mini_clip(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+def _mini_clip(plan: Plan, device: str) -> Loaded:
     from fcacli.model.bases import MINI
 
     return _clip_scorers("mini-", MINI / "clip", plan, device, {"network": "the bundled miniature's; compares with no other"})
 
 
-def _clip_scorers(prefix: str, folder: Path, plan: Plan, device: str, said: dict[str, Any]) -> list[FrameScorer | SetScorer]:
+def _clip_scorers(prefix: str, folder: Path, plan: Plan, device: str, said: dict[str, Any]) -> Loaded:
+    """Both of one CLIP, which sees a prediction once for the two."""
     from fcacli.evaluation.clip_similarity import CONDITIONS, ClipSimilarity
 
     network = ClipSimilarity(folder, device)
+    seen: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))]
+
+    def embedded(video: np.ndarray) -> np.ndarray:
+        if seen[0][0] is not video:
+            seen[0] = (video, network.embed_frames(video))
+        return seen[0][1]
+
+    def with_text(prediction: np.ndarray, truth: np.ndarray, given: int, text: str) -> np.ndarray:
+        return embedded(prediction)[given:] @ network.embed_text(text)
+
+    def with_first(prediction: np.ndarray, truth: np.ndarray, given: int, text: str) -> np.ndarray:
+        return embedded(prediction)[given:] @ network.embed_frames(truth[:1])[0]
+
     common = frame_conditions(plan.facts.given) | {"measure": CONDITIONS} | said
     return [
-        FrameScorer(
-            f"{prefix}clip-text",
-            lambda p, truth, given, text: network.frame_text(p[given:], text),
-            common | {"between": "frame and prompt"},
-        ),
-        FrameScorer(
-            f"{prefix}clip-init",
-            lambda p, truth, given, text: network.frame_init(p[given:], truth[0]),
-            common | {"between": "frame and the first given frame"},
-        ),
+        FrameScorer(f"{prefix}clip-text", with_text, common | {"between": "frame and prompt"}),
+        FrameScorer(f"{prefix}clip-init", with_first, common | {"between": "frame and the first given frame"}),
     ]
 
 
-def _i3d(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+def _i3d(plan: Plan, device: str) -> Loaded:
     from dataclasses import asdict
 
     from fcacli.evaluation.fvd import PRESETS, I3DFeatures, frechet_video_distance
@@ -241,7 +252,7 @@ def _i3d(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
     ]
 
 
-def _mini_sets(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+def _mini_sets(plan: Plan, device: str) -> Loaded:
     from fcacli.evaluation.frechet import frechet_distance
     from fcacli.evaluation.kernel import kernel_distance
     from fcacli.mini.features import MiniFeatures
@@ -255,7 +266,7 @@ def _mini_sets(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
     ]
 
 
-def _inception(plan: Plan, device: str) -> list[FrameScorer | SetScorer]:
+def _inception(plan: Plan, device: str) -> Loaded:
     from fcacli.evaluation.frechet import frechet_distance
     from fcacli.evaluation.inception import InceptionFeatures
 
@@ -294,8 +305,7 @@ def _whole_videos(plan: Plan) -> dict[str, Any]:
     return {"frames": f"all frames of a clip, the {plan.facts.given} given ones too ({whose})"}
 
 
-Loader = Callable[[Plan, str], list[FrameScorer | SetScorer]]
-LOADERS: dict[tuple[str, ...], Loader] = {
+LOADERS: dict[tuple[str, ...], Callable[[Plan, str], Loaded]] = {
     ("psnr", "ssim", "flickering"): _pixels,
     ("lpips",): _lpips,
     ("clip-text", "clip-init"): _clip,
