@@ -127,7 +127,7 @@ def evaluate(
     _check(pred, real, about_a_run, about_folders=(given, out, intersect or None))
     with console.talking(verbose, quiet) as report:
         from fcacli.evaluation.metrics import parse_metrics
-        from fcacli.workflows.scorers import Scoring
+        from fcacli.workflows.scoring_plan import Scoring
 
         scoring = Scoring(
             metrics=parse_metrics(metrics) if metrics else None,

@@ -37,7 +37,8 @@ from fcacli.workflows.generation import Job, adapter_jobs, base_jobs, generate
 from fcacli.workflows.i2v import Pipeline, find_pipeline, generate_by_pipeline, pipeline_jobs
 from fcacli.workflows.lock import locked
 from fcacli.workflows.other_runs import other_runs
-from fcacli.workflows.scorers import Facts, Plan, Scoring, load, plan
+from fcacli.workflows.scorers import load
+from fcacli.workflows.scoring_plan import Facts, Plan, Scoring, plan
 from fcacli.workflows.seer import require_seer_data, seer_sampling
 from fcacli.workflows.trained import Trained, base_identity, find_trained
 from fcacli.workspace import Workspace, remove_leftovers, write_json

@@ -18,7 +18,8 @@ from fcacli.evaluation.set_interval import bootstrap_set
 from fcacli.events import Message, Report, silent, track
 from fcacli.workflows.evaluate import COPY_ROW, EvaluateResult, content_of
 from fcacli.workflows.evaluate_pictures import write_report
-from fcacli.workflows.scorers import Facts, Scoring, load, plan, under_protocol
+from fcacli.workflows.scorers import load
+from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
 from fcacli.workflows.trained import choose_device
 from fcacli.workspace import cache_home, write_json
 
