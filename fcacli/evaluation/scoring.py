@@ -64,15 +64,15 @@ class Extractor(Protocol):
     """What decides its features: weights and preprocessing."""
 
     def __call__(self, videos: Sequence[np.ndarray]) -> np.ndarray:
-        """Videos uint8 (T, H, W, 3) -> (N, D) float64, one row a video, whatever the others are."""
+        """Videos uint8 (T, H, W, 3) -> (rows, D) float64, one row a video or one a frame, whatever the others are."""
         ...
 
 
 class Cache(Protocol):
     """Where features lie, by the content of the frames (`fcacli.evaluation.feature_cache`)."""
 
-    def features(self, extractor: Extractor, names: Sequence[str], videos: Frames, report: Report) -> np.ndarray:
-        """(N, D) float64, rows in the order of `names`."""
+    def features(self, extractor: Extractor, names: Sequence[str], video: Frames, report: Report) -> np.ndarray:
+        """(rows, D) float64 in the order of `names`."""
         ...
 
 
@@ -86,8 +86,6 @@ class SetScorer:
     conditions: dict[str, Any]
     view: Callable[[np.ndarray, int], np.ndarray] = lambda video, given: video
     """What of a video (T, H, W, 3), given its K, the extractor sees."""
-    width: int | None = None
-    """D, where the extractor gives several features a video, side by side: (N, P * D)."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,8 @@ class Scored:
     method: Method
     metrics: dict[str, Score]
     features: dict[str, tuple[np.ndarray, np.ndarray]]
-    """Distance of sets -> features of the first sample and of the truth, (N, D) each; rows in the order of the clips."""
+    """Distance of sets -> features of the first sample and of the truth, (N, D) each, a row a clip in the order of the clips;
+    none where each frame has a row of its own."""
 
 
 # ---------------------------------------------------------------- per frame
@@ -182,9 +181,17 @@ def summarise(metric: str, samples: Sequence[Sequence[np.ndarray]]) -> Score:
 
 
 Features = tuple[np.ndarray, np.ndarray]
-"""Of the predicted and of the true set, (N, D) and (M, D) float64."""
-Interval = Callable[[Callable[[np.ndarray, np.ndarray], float], np.ndarray, np.ndarray], tuple[float, float]]
-"""(distance, predicted (N, D), true (M, D)) -> a bootstrap interval."""
+"""Of the predicted and of the true set, (rows, D) float64 each."""
+
+
+class Interval(Protocol):
+    """A bootstrap interval of a distance of sets (`fcacli.evaluation.set_interval`)."""
+
+    def __call__(
+        self, distance: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray, *, clips: int
+    ) -> tuple[float, float]:
+        """Of features (rows, D) each, which belong to so many clips, equally many to each."""
+        ...
 
 
 def score_sets(
@@ -212,25 +219,23 @@ def score_sets(
         for method, (scores, features) in zip(methods, found, strict=True):
             samples = [_features(alike[0], clips, sample, cache, report) for sample in method.samples]
             for scorer in alike:
-                scores[scorer.name] = _distance(scorer, [(sample, true) for sample in samples], interval)
-                if scorer.width is None:
+                scores[scorer.name] = _distance(scorer, [(sample, true) for sample in samples], interval, len(clips.names))
+                if len(true) == len(clips.names):
                     features[scorer.name] = (samples[0], true)
     return found
 
 
-def _distance(scorer: SetScorer, samples: Sequence[Features], interval: Interval | None) -> Score:
-    """Mean over samples of distance and interval; features of frames have none: frames of one clip are not independent."""
+def _distance(scorer: SetScorer, samples: Sequence[Features], interval: Interval | None, clips: int) -> Score:
+    """Mean over samples of distance and interval."""
     value = float(np.mean([scorer.distance(*sample) for sample in samples]))
-    if interval is None or scorer.width is not None:
+    if interval is None:
         return Score(value, None)
-    low, high = np.mean([interval(scorer.distance, *sample) for sample in samples], axis=0)
+    low, high = np.mean([interval(scorer.distance, *sample, clips=clips) for sample in samples], axis=0)
     return Score(value, (float(low), float(high)))
 
 
 def _features(scorer: SetScorer, clips: Clips, videos: Frames, cache: Cache, report: Report) -> np.ndarray:
-    """(N, D); (N * P, D) where the extractor gives several a video."""
-    features = cache.features(scorer.extractor, clips.names, lambda name: scorer.view(videos(name), clips.given), report)
-    return features if scorer.width is None else features.reshape(-1, scorer.width)
+    return cache.features(scorer.extractor, clips.names, lambda name: scorer.view(videos(name), clips.given), report)
 
 
 def score(

@@ -150,5 +150,5 @@ def _load(pipeline: Pipeline) -> Any:
     pipe.set_progress_bar_config(disable=True)
     if pipeline.device != "cpu":
         pipe.enable_model_cpu_offload(device=pipeline.device)
-    pipe.vae.enable_tiling()
+        pipe.vae.enable_tiling()
     return pipe

@@ -1,14 +1,14 @@
 """The networks behind the metrics of a plan, loaded, and the conditions that their numbers stand under."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fcacli.evaluation.report import PSNR_CONDITIONS, SSIM_CONDITIONS, frame_conditions
-from fcacli.evaluation.scoring import Extractor, FrameScorer, SetScorer, capped_psnr, ssim_of_predicted
+from fcacli.evaluation.scoring import FrameScorer, SetScorer, capped_psnr, ssim_of_predicted
 from fcacli.workflows.scoring_plan import Plan
 
 
@@ -100,18 +100,21 @@ def _clip_scorers(prefix: str, folder: Path, plan: Plan, device: str, said: dict
 
 
 def _i3d(plan: Plan, device: str) -> Loaded:
+    from fcacli.evaluation.frechet import frechet_distance
     from fcacli.evaluation.fvd import PRESETS, I3DFeatures, frechet_video_distance
     from fcacli.evaluation.kernel import kernel_distance, kernel_distance_seer
 
     preset = PRESETS[plan.asked.fvd_preset or ""]
-    extractor: Extractor = I3DFeatures(plan.weights["i3d"], preset, device)
-    said = {"preset": asdict(preset), **_weights(plan, "i3d"), **_whole_videos(plan)}
+    extractor = I3DFeatures(plan.weights["i3d"], preset, device)
+    said = preset.conditions() | _weights(plan, "i3d") | _whole_videos(plan)
     said["summary"] = f"preset {preset.name}, {said['frames']}, I3D weights {plan.checked['i3d']}"
-    kernel = {**said, "kernel": "(x.y / D + 1)^3, unbiased, all clips"}
+    kernel = {name: value for name, value in said.items() if name not in ("covariance", "trace term")} | KERNEL
+    # of frechet_distance itself intervals are quick
+    frechet = frechet_distance if preset.ddof == 1 else lambda x, y: frechet_video_distance(x, y, preset)
     return [
-        SetScorer("fvd", extractor, lambda x, y: frechet_video_distance(x, y, preset), said),
+        SetScorer("fvd", extractor, frechet, said),
         SetScorer("kvd", extractor, kernel_distance, kernel),
-        SetScorer("kvd-seer", extractor, kernel_distance_seer, {**kernel, "features": "centred, as Seer's code has them"}),
+        SetScorer("kvd-seer", extractor, kernel_distance_seer, kernel | {"centred": "as Seer's code has them"}),
     ]
 
 
@@ -125,34 +128,23 @@ def _mini_sets(plan: Plan, device: str) -> Loaded:
     said["summary"] = f"the bundled miniature's network, {said['frames']}; compares with nothing else"
     return [
         SetScorer("mini-fvd", extractor, frechet_distance, {**said, "covariance": "N - 1"}),
-        SetScorer("mini-kvd", extractor, kernel_distance, {**said, "kernel": "(x.y / D + 1)^3, unbiased, all clips"}),
+        SetScorer("mini-kvd", extractor, kernel_distance, said | KERNEL),
     ]
 
 
 def _inception(plan: Plan, device: str) -> Loaded:
     from fcacli.evaluation.frechet import frechet_distance
-    from fcacli.evaluation.inception import InceptionFeatures
+    from fcacli.evaluation.inception import CONDITIONS, InceptionFeatures
 
     network = InceptionFeatures(plan.weights["inception"], device)
-    said = {**_weights(plan, "inception"), "frames": "every predicted one, all clips together", "covariance": "N - 1"}
-    said["summary"] = "of single predicted frames"
+    said = {"features": CONDITIONS, **_weights(plan, "inception"), "frames": "predicted ones of all clips together"}
+    said["summary"] = f"of single predicted frames, Inception weights {plan.checked['inception']}"
     return [
-        SetScorer("fid", _SideBySide(network), frechet_distance, said, view=lambda video, given: video[given:], width=FID_WIDTH)
+        SetScorer("fid", network, frechet_distance, said | {"covariance": "N - 1"}, view=lambda video, given: video[given:])
     ]
 
 
-FID_WIDTH = 2048
-"""Features of Inception per frame."""
-
-
-class _SideBySide:
-    """A network of single frames as an extractor of whole videos: (N, T * 2048)."""
-
-    def __init__(self, network: Extractor):
-        self.identity, self._network = f"{network.identity}, frames side by side", network
-
-    def __call__(self, videos: Sequence[np.ndarray]) -> np.ndarray:
-        return np.stack([self._network([video]).reshape(-1) for video in videos])
+KERNEL = {"kernel": "(x.y / D + 1)^3, unbiased, all clips"}
 
 
 def _weights(plan: Plan, *kinds: str) -> dict[str, Any]:

@@ -53,8 +53,8 @@ class Pixels:
 
 
 class NoCache:
-    def features(self, extractor: Pixels, names: Sequence[str], videos: Callable, report: Report) -> np.ndarray:
-        return np.concatenate([extractor([videos(name)]) for name in names])
+    def features(self, extractor: Pixels, names: Sequence[str], video: Callable, report: Report) -> np.ndarray:
+        return np.concatenate([extractor([video(name)]) for name in names])
 
 
 def _score(methods, frames=(), sets=(), names=NAMES, interval=None, given=2):
@@ -127,24 +127,29 @@ def test_a_distance_of_sets_sees_whole_videos_and_each_set_once_per_network() ->
     assert rows[0].metrics["fvd"].per_clip is None
 
 
-def test_features_of_single_frames_are_pooled_over_the_predicted_ones() -> None:
+class FramesApart(Pixels):
+    def __call__(self, videos: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([video[:, 0, 0, :1].astype(np.float64) for video in videos])
+
+
+def test_features_of_single_frames_are_of_the_predicted_ones_and_their_interval_is_over_clips() -> None:
     seen: list[tuple[int, ...]] = []
 
-    def distance(x: np.ndarray, y: np.ndarray) -> float:
-        seen.extend([x.shape, y.shape])
-        return 0.0
+    def interval(distance, x, y, *, clips):
+        seen.extend([x.shape, y.shape, (clips,)])
+        return 0.0, 1.0
 
-    scorer = SetScorer("fid", Pixels(), distance, {}, view=lambda video, given: video[given:], width=1)
-    rows = _score([Method("m", "method", [_shifted(9)])], sets=[scorer], interval=lambda *_: (0.0, 1.0))
-    assert seen == [(4 * 4, 1)] * 2
-    assert rows[0].metrics["fid"].interval is None
+    scorer = SetScorer("fid", FramesApart(), frechet_distance, {}, view=lambda video, given: video[given:])
+    rows = _score([Method("m", "method", [_shifted(9)])], sets=[scorer], interval=interval)
+    assert seen == [(4 * 4, 1), (4 * 4, 1), (4,)]
+    assert rows[0].metrics["fid"].interval == (0.0, 1.0)
     assert rows[0].features == {}
 
 
 def test_intervals_of_sets_and_samples_are_means_over_samples() -> None:
     scorer = SetScorer("fvd", Pixels(), lambda x, y: float((x - y).mean()), {})
     method = Method("m", "method", [_shifted(0), lambda name: _truth(name) // 2 * 2])
-    row = _score([method], sets=[scorer], interval=lambda distance, x, y: (distance(x, y) - 1, distance(x, y) + 1))[0]
+    row = _score([method], sets=[scorer], interval=lambda distance, x, y, clips: (distance(x, y) - 1, distance(x, y) + 1))[0]
     odd = float(np.mean([_truth(name)[:, 0, 0, 0] % 2 for name in NAMES]))
     assert row.metrics["fvd"].value == pytest.approx(-odd / 2)
     assert row.metrics["fvd"].interval == pytest.approx((-odd / 2 - 1, -odd / 2 + 1))
