@@ -38,7 +38,7 @@ from fcacli.workflows.i2v import Pipeline, find_pipeline, generate_by_pipeline, 
 from fcacli.workflows.lock import locked
 from fcacli.workflows.other_runs import other_runs
 from fcacli.workflows.scorers import load
-from fcacli.workflows.scoring_plan import Facts, Plan, Scoring, plan
+from fcacli.workflows.scoring_plan import Facts, Plan, Scoring, plan, under_protocol
 from fcacli.workflows.seer import require_seer_data, seer_sampling
 from fcacli.workflows.trained import Trained, base_identity, find_trained
 from fcacli.workspace import Workspace, remove_leftovers, write_json
@@ -91,6 +91,7 @@ def evaluate_run(
     """
     if samples < 1:
         raise Misuse(f"--num must be at least 1, got {samples}")
+    scoring = under_protocol(scoring)
     trained = find_trained(workspace, run, checkpoint, device, report)
     report(Message(trained.describe()))
     dataset, config = workspace.dataset(trained.config.data), trained.config.clip

@@ -55,10 +55,11 @@ def evaluate_folders(
     """
     if given < 0:
         raise Misuse(f"--given must be 0 or more, got {given}")
-    if under_protocol(scoring).prepend_given and not given:
+    scoring = under_protocol(scoring)
+    if scoring.prepend_given and not given:
         raise Misuse("true given frames in front need to know how many: --given", "--given 2")
     pairs = pair_common(pred, real, report) if intersect else pair(pred, real)
-    videos = _Videos(pairs, given, under_protocol(scoring).prepend_given)
+    videos = _Videos(pairs, given, scoring.prepend_given)
     found = _read(videos, strict, intersect, report)
     facts = Facts(given, [clip.shape for clip in found.values()], all(clip.text for clip in found.values()), mini=False)
     planned = plan(scoring, facts, report)

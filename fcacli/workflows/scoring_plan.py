@@ -79,15 +79,13 @@ class Plan:
 
 
 def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
-    """Which of the metrics asked for can be computed.
+    """Which of the metrics asked for, `under_protocol`, can be computed.
 
     Raises:
-        Misuse: an unknown preset, or one that contradicts the protocol.
         FcaError: metrics were named and none of them can be computed, or weights are not what their source says.
     """
     from fcacli.evaluation.weights import check_weights, find_weights
 
-    asked = under_protocol(asked)
     wanted = asked.metrics or default_metrics(facts.mini)
     if asked.protocol == "seer" and asked.metrics is None:
         wanted = tuple(name for name in METRICS if name in (*wanted, "kvd-seer"))

@@ -84,7 +84,7 @@ def test_clips_that_a_metric_says_nothing_of(there: set[str], metric: str, facts
 
 def test_seers_protocol_sets_all_at_once_and_bears_no_contradiction(there: set[str]) -> None:
     there.add("i3d")
-    found = plan(Scoring(protocol="seer"), FACTS, silent)
+    found = plan(under_protocol(Scoring(protocol="seer")), FACTS, silent)
     assert found.asked.prepend_given
     assert found.asked.fvd_preset == "videogpt"
     assert {"fvd", "kvd-seer"} <= set(found.names)
