@@ -32,7 +32,7 @@ from fcacli.evaluation.scoring import Clips, Frames, Method, copy_last_frame, sc
 from fcacli.evaluation.set_interval import bootstrap_set
 from fcacli.events import Message, Report, silent, track
 from fcacli.prediction.video import read_pngs
-from fcacli.workflows.evaluate_pictures import write_pictures, write_report
+from fcacli.workflows.evaluate_pictures import OWN_FRAMES, write_pictures, write_report
 from fcacli.workflows.generation import Job, adapter_jobs, base_jobs, generate
 from fcacli.workflows.i2v import Pipeline, find_pipeline, generate_by_pipeline, pipeline_jobs
 from fcacli.workflows.lock import locked
@@ -111,8 +111,11 @@ def evaluate_run(
     if pipeline is not None:
         methods.append(rows.of_pipeline(pipeline, trained))
     for other in other_runs(workspace, trained, device, report) if others else ():
-        with locked(rows.folder(other), f"run {other.run.name} is being evaluated", waiting=report):
-            methods.append(rows.of_other_run(other))
+        try:
+            with locked(rows.folder(other), f"run {other.run.name} is being evaluated", waiting=report):
+                methods.append(rows.of_other_run(other))
+        except FcaError as error:  # what is wrong with another run is no reason not to score this one
+            report(Message(f"run {other.run.name} has no row: {error.message}", "warning"))
     said = {
         **conditions(config.init_frames, [truths.shape], "generated frames, lossless"),
         "split": split,
@@ -190,7 +193,8 @@ class _Rows:
         sampling = self.sampling(trained)
         alone = [base_jobs(trained, replace(sampling, seed=s), self.clips, shared) for s in self._seeds(sampling)]
         generate(trained, _all(adapted), _all(alone), self.truths.first, self.report)
-        base = Method(BASE_ROW, "baseline", self._videos(alone), base_identity(trained.base))
+        shows = "the true given ones" if self.plan.asked.prepend_given else OWN_FRAMES
+        base = Method(BASE_ROW, "baseline", self._videos(alone), base_identity(trained.base) | {"first_frames": shows})
         return Method(_row(trained), "method", self._videos(adapted), trained.identity()), base
 
     def of_other_run(self, trained: Trained) -> Method:

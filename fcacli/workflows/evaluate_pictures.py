@@ -11,6 +11,8 @@ from fcacli.workspace import atomic_folder, slug
 
 SHOWN, COMPARED = 6, 4
 """Clips on the contact sheet, and with a comparison video: the first ones, chosen before they are scored."""
+OWN_FRAMES = "its own"
+"""What `first_frames` says of a method that does not show the given ones."""
 
 
 def write_pictures(folder: Path, methods: Sequence[Method], clips: Clips, fps: float) -> list[Path]:
@@ -37,7 +39,7 @@ def write_pictures(folder: Path, methods: Sequence[Method], clips: Clips, fps: f
 
 def _given_shown(method: Method, given: int) -> int:
     """How many of a method's first frames are the given ones."""
-    return 0 if method.about.get("first_frames") == "its own" else given
+    return 0 if method.about.get("first_frames") == OWN_FRAMES else given
 
 
 def write_report(

@@ -1,6 +1,8 @@
 """`evaluate_run`: its rows, resuming, never stale, and what it leaves to look at."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from fcacli.prediction.video import read_pngs, write_pngs
 from fcacli.workflows import generation
 from fcacli.workflows.evaluate import BASE_ROW, COPY_ROW, choose_clips, evaluate_run
 from fcacli.workflows.scoring_plan import Scoring
+from fcacli.workflows.trained import Trained
 from fcacli.workspace import Workspace
 
 FAST = Scoring(metrics=("psnr",))
@@ -103,8 +106,6 @@ def test_nothing_is_generated_twice_and_the_base_row_is_shared(workspace: Worksp
 def test_another_adapter_under_the_same_names_is_not_scored_from_the_old_clips(
     workspace: Workspace, tiny_base_folder: Path
 ) -> None:
-    import shutil
-
     before = evaluate_run(workspace)
     shutil.rmtree(workspace.runs / "first" / "checkpoints")
     add_run(workspace, "first", tiny_base_folder, (4,), seed=5)
@@ -141,7 +142,7 @@ def test_strict_stops_at_an_unreadable_clip(workspace: Workspace) -> None:
 
 
 def test_other_runs_on_the_same_clips_get_a_row_and_those_on_others_are_named(
-    workspace: Workspace, tiny_base_folder: Path
+    workspace: Workspace, tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seed in (("second", 1), ("third", 2)):
         add_run(workspace, name, tiny_base_folder, (3,), seed=seed)
@@ -159,6 +160,20 @@ def test_other_runs_on_the_same_clips_get_a_row_and_those_on_others_are_named(
     assert second.results["metrics"]["psnr"] == first.results["rows"][-1]["metrics"]["psnr"]
     alone = evaluate_run(workspace, run="first", limit=1, scoring=FAST, others=False)
     assert len(alone.results["rows"]) == 3
+    shutil.rmtree(workspace.runs / "second" / "eval")
+    monkeypatch.setattr(Trained, "load", _fail_for("second", Trained.load))
+    events.clear()
+    assert len(evaluate_run(workspace, run="first", limit=1, scoring=FAST, report=events.append).results["rows"]) == 3
+    assert any("second has no row: damaged" in e.text for e in events if isinstance(e, Message) and e.level == "warning")
+
+
+def _fail_for(run: str, load: Callable[[Trained], object]) -> Callable[[Trained], object]:
+    def failing(trained: Trained) -> object:
+        if trained.run.name == run:
+            raise FcaError("damaged")
+        return load(trained)
+
+    return failing
 
 
 def test_several_samples_are_other_ones_and_only_the_new_are_generated(workspace: Workspace) -> None:
