@@ -113,6 +113,7 @@ def test_eval_of_two_folders_needs_no_run(workspace, monkeypatch, tmp_path):
 def test_eval_of_two_folders_computes_what_is_named_and_writes_where_it_is_told(workspace, monkeypatch, tmp_path):
     videos = workspace / "data" / "ssv2" / "train" / "videos"
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["--pred", videos, "--real", videos, "--given", 2, "--metrics", "mini-fvd,psnr", "--metrics", "flickering", "--ci"]
     outcome = fca("eval", *words, "--out", "scores", "--json")
     assert outcome.exit_code == 0, outcome.output

@@ -17,6 +17,11 @@ from fcacli.workflows.scoring_plan import Scoring
 FAST = Scoring(metrics=("psnr",))
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def _folders(root: Path, count: int = 3) -> tuple[Path, Path]:
     for number in range(count):
         truth = source_video(number, frames=16)
