@@ -1,4 +1,4 @@
-"""The metrics by name: what each is called, in which unit, which way is better, and whose weights it needs.
+"""The metrics by name: what each is called, in which unit, and which way is better; weights.py knows what they need.
 
 "frame": one number per predicted frame, averaged over frames, then over clips. "set": one number for all clips together.
 A metric computed by the bundled miniature's networks has a name of its own; its numbers compare with nothing else.
@@ -21,8 +21,6 @@ class Metric:
     digits: int
     """Decimals that are shown."""
     of: Literal["frame", "set"]
-    weights: tuple[str, ...] = ()
-    """Names of the weights it needs, as `fca weights` lists them."""
     mini: bool = False
     """Whether the bundled miniature's networks compute it."""
 
@@ -30,14 +28,14 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "psnr": Metric("PSNR", "dB", "higher", 2, "frame"),
     "ssim": Metric("SSIM", "", "higher", 4, "frame"),
-    "lpips": Metric("LPIPS", "", "lower", 4, "frame", ("lpips-trunk", "lpips-linear")),
-    "clip-text": Metric("CLIP text", "", "higher", 4, "frame", ("clip",)),
-    "clip-init": Metric("CLIP init", "", "higher", 4, "frame", ("clip",)),
+    "lpips": Metric("LPIPS", "", "lower", 4, "frame"),
+    "clip-text": Metric("CLIP text", "", "higher", 4, "frame"),
+    "clip-init": Metric("CLIP init", "", "higher", 4, "frame"),
     "flickering": Metric("flickering", "", "higher", 4, "frame"),
-    "fvd": Metric("FVD", "", "lower", 2, "set", ("i3d",)),
-    "kvd": Metric("KVD", "", "lower", 3, "set", ("i3d",)),
-    "kvd-seer": Metric("KVD (Seer's)", "", "lower", 3, "set", ("i3d",)),
-    "fid": Metric("FID", "", "lower", 2, "set", ("inception",)),
+    "fvd": Metric("FVD", "", "lower", 2, "set"),
+    "kvd": Metric("KVD", "", "lower", 3, "set"),
+    "kvd-seer": Metric("KVD (Seer's)", "", "lower", 3, "set"),
+    "fid": Metric("FID", "", "lower", 2, "set"),
     "mini-clip-text": Metric("mini-CLIP text", "", "higher", 4, "frame", mini=True),
     "mini-clip-init": Metric("mini-CLIP init", "", "higher", 4, "frame", mini=True),
     "mini-fvd": Metric("mini-FVD", "", "lower", 2, "set", mini=True),

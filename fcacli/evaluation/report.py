@@ -237,6 +237,6 @@ def _not_computed(missing: Sequence[Missing]) -> list[str]:
     """A line for each way to get some."""
     alike: dict[tuple[str, str], list[str]] = {}
     for one in missing:
-        reason = ("no weights here", "fca weights") if METRICS[one.metric].weights and one.how else (one.why, one.how)
+        reason = ("no weights here", "fca weights") if one.how.startswith("fca weights") else (one.why, one.how)
         alike.setdefault(reason, []).append(METRICS[one.metric].title)
     return [f"not computed: {', '.join(titles)} ({why})" + (f"; {how}" if how else "") for (why, how), titles in alike.items()]

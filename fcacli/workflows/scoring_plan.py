@@ -84,7 +84,7 @@ def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
     Raises:
         FcaError: metrics were named and none of them can be computed, or weights are not what their source says.
     """
-    from fcacli.evaluation.weights import check_weights, find_weights
+    from fcacli.evaluation.weights import check_weights, find_weights, weights_of
 
     wanted = asked.metrics or default_metrics(facts.mini)
     if asked.protocol == "seer" and asked.metrics is None:
@@ -97,7 +97,7 @@ def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
         if why := _unfit(name, facts):
             missing[name] = Missing(name, why, "")
             continue
-        for kind in METRICS[name].weights:
+        for kind in weights_of(name):
             found = asked.i3d if kind == "i3d" and asked.i3d else find_weights(kind, asked.weights_dir)
             if found is None:
                 missing[name] = Missing(name, f"no {kind} weights here", f"fca weights --fetch {kind}")
@@ -107,7 +107,7 @@ def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
     if not names:
         first = next(iter(missing.values()))
         raise FcaError(f"{METRICS[first.metric].title} cannot be computed: {first.why}", first.how or "other --metrics")
-    used = {kind for name in names for kind in METRICS[name].weights}
+    used = {kind for name in names for kind in weights_of(name)}
     checked = {kind: check_weights(kind, path) for kind, path in weights.items() if kind in used}
     for one in missing.values():
         report(
@@ -118,7 +118,7 @@ def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
 
 def _unfit(name: str, facts: Facts) -> str:
     """Why a metric says nothing about such clips; "" if it does."""
-    lengths, metric = {shape[0] for shape in facts.shapes}, METRICS[name]
+    lengths = {shape[0] for shape in facts.shapes}
     if name in ("clip-text", "mini-clip-text") and not facts.prompts:
         return "the clips have no prompts"
     if name in ("clip-init", "mini-clip-init") and not facts.given:
@@ -130,9 +130,9 @@ def _unfit(name: str, facts: Facts) -> str:
         return f"LPIPS needs frames of {LPIPS_SIDE}x{LPIPS_SIDE} pixels, a clip has {smallest}"
     if name == "flickering" and min(lengths) - max(facts.given - 1, 0) < 2:
         return "one frame does not flicker"
-    if metric.of == "set" and len(facts.shapes) < 2:
+    if METRICS[name].of == "set" and len(facts.shapes) < 2:
         return "one clip is no set"
-    if "i3d" in metric.weights and min(lengths) < I3D_FRAMES:
+    if name in ("fvd", "kvd", "kvd-seer") and min(lengths) < I3D_FRAMES:
         return f"I3D needs {I3D_FRAMES} frames, a clip has {min(lengths)}"
     if name == "fid" and len(lengths) > 1:
         return "the clips differ in length"
