@@ -1,9 +1,11 @@
 """`fca eval --pred DIR --real DIR`: any two folders of videos, whatever tool made them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import numpy as np
 
@@ -68,9 +70,9 @@ def evaluate_folders(
         methods.append(Method(COPY_ROW, "baseline", [lambda name: copy_last_frame(videos.true(name), given)]))
     clips = Clips(list(found), videos.true, given, {name: clip.text for name, clip in found.items() if clip.text})
     scorers = load(planned, str(choose_device(device)))
-    cache = FeatureCache(cache_home() / "features")
     interval = bootstrap_set if scoring.intervals else None
-    scored = score(methods, clips, scorers.frames, scorers.sets, cache, interval, report)
+    with _features() as folder:
+        scored = score(methods, clips, scorers.frames, scorers.sets, FeatureCache(folder), interval, report)
     kinds = sorted({path.suffix.lower() or "images" for both in pairs.values() for path in both})
     said = conditions(given, facts.shapes, f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts")
     said["left_out"] = [name for name in pairs if name not in found]
@@ -93,6 +95,19 @@ def evaluate_folders(
         write_report(files[0], numbers, methods, clips, FPS)
         write_json(files[1], numbers)
     return EvaluateResult(out, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
+
+
+@contextmanager
+def _features() -> Iterator[Path]:
+    """Where features are kept for the next time; a folder for this time where that cannot be written."""
+    folder = cache_home() / "features"
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        yield folder
 
 
 @dataclass(frozen=True)

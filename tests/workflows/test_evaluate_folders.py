@@ -193,6 +193,31 @@ def test_a_video_of_more_pixels_than_are_scored_at_once_is_refused(tmp_path: Pat
         evaluate_folders(pred, real, scoring=FAST)
 
 
+def test_features_are_kept_by_content_and_a_cache_that_cannot_be_written_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fcacli.mini import features
+
+    pred, real = _folders(tmp_path)
+    scoring = Scoring(metrics=("mini-fvd",))
+    found = evaluate_folders(pred, real, given=2, scoring=scoring).results["metrics"]
+    seen: list[int] = []
+    of = features.features_of
+    monkeypatch.setattr(features, "features_of", lambda videos: seen.append(len(videos)) or of(videos))
+    (pred / "v1").rename(pred / "w1"), (real / "v1").rename(real / "w1")
+    assert evaluate_folders(pred, real, given=2, scoring=scoring).results["metrics"]["mini-fvd"]["value"] == pytest.approx(
+        found["mini-fvd"]["value"], abs=1e-10
+    )
+    assert seen == []
+    write_pngs(pred / "v0", source_video(7, 16))
+    evaluate_folders(pred, real, given=2, scoring=scoring)
+    assert seen == [1]
+    (tmp_path / "no-folder").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-folder"))
+    evaluate_folders(pred, real, given=2, scoring=scoring)
+    assert len(seen) == 1 + 9
+
+
 def test_two_videos_of_one_name_are_refused(tmp_path: Path) -> None:
     pred, real = _folders(tmp_path, count=1)
     write_mp4(pred / "v0.mp4", source_video(0, 16), 8)
