@@ -138,6 +138,11 @@ def _plain_name(name: str, option: str) -> None:
         raise Misuse(f"{option} takes a plain name (letters, digits, '-', '_', '.'), got {name!r}")
 
 
+def cache_home() -> Path:
+    """Where what belongs to no workspace is kept for the next time; safe to delete."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fca"
+
+
 def slug(text: str, limit: int = 48) -> str:
     """`text` as a file name: letters and digits of any alphabet, the rest dashes; never empty."""
     return re.sub(r"[^\w]+", "-", text.lower()).strip("-")[:limit].strip("-") or "untitled"

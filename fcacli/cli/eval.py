@@ -12,6 +12,7 @@ from fcacli.events import Message
 from fcacli.workspace import Workspace
 
 FOLDERS = "Any two folders"
+METRICS = "Metrics"
 
 
 @command
@@ -24,7 +25,32 @@ def evaluate(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", min=1, help="Score at most so many clips.", rich_help_panel=options.WHERE),
+        typer.Option(
+            "--limit", metavar="N", min=1, help="Score at most so many clips.", show_default="64", rich_help_panel=options.WHERE
+        ),
+    ] = None,
+    num: Annotated[
+        int | None,
+        typer.Option(
+            "--num",
+            metavar="N",
+            min=1,
+            help="Predictions of each clip: their mean, and the best of them named as such.",
+            show_default="1",
+            rich_help_panel=options.WHERE,
+        ),
+    ] = None,
+    no_others: Annotated[
+        bool, typer.Option("--no-others", help="No rows for the workspace's other runs.", rich_help_panel=options.WHERE)
+    ] = False,
+    i2v: Annotated[
+        str | None,
+        typer.Option(
+            "--i2v",
+            metavar="PIPELINE",
+            help="A row for a pre-trained pipeline: cogvideox-5b-i2v, cogvideox1.5-5b-i2v, a hub id or folder.",
+            rich_help_panel=options.WHERE,
+        ),
     ] = None,
     device: options.Device = None,
     pred: Annotated[
@@ -39,40 +65,128 @@ def evaluate(
             "--given",
             metavar="N",
             min=0,
-            help="Leave out so many first frames, the given ones.",
+            help="How many first frames are given; per-frame metrics leave them out.",
             show_default="0",
             rich_help_panel=FOLDERS,
         ),
     ] = None,
+    intersect: Annotated[
+        bool,
+        typer.Option("--intersect", help="Score the videos that both have, alike in length and size.", rich_help_panel=FOLDERS),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write results.json and report.html there.", rich_help_panel=FOLDERS),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metrics",
+            metavar="NAMES",
+            help="psnr, ssim, lpips, clip-text, clip-init, flickering, fvd, kvd, kvd-seer, fid, mini-...; joined by commas.",
+            show_default="all whose weights are here",
+            rich_help_panel=METRICS,
+        ),
+    ] = None,
+    protocol: Annotated[
+        Literal["ours", "seer"],
+        typer.Option("--protocol", help="All conditions at once: ours, or those of Seer's numbers.", rich_help_panel=METRICS),
+    ] = "ours",
+    fvd_preset: Annotated[
+        Literal["tf", "styleganv", "videogpt", "cdfvd"] | None,
+        typer.Option("--fvd-preset", help="Whose FVD.", show_default="videogpt", rich_help_panel=METRICS),
+    ] = None,
+    i3d: Annotated[
+        Path | None,
+        typer.Option("--i3d", metavar="FILE", help="I3D weights.", show_default="as fca weights", rich_help_panel=METRICS),
+    ] = None,
+    weights_dir: Annotated[
+        Path | None,
+        typer.Option("--weights-dir", metavar="DIR", help="Where weights are looked for first.", rich_help_panel=METRICS),
+    ] = None,
+    ci: Annotated[
+        bool, typer.Option("--ci", help="Bootstrap intervals of FVD and the like too.", rich_help_panel=METRICS)
+    ] = False,
+    prepend_given: Annotated[
+        bool,
+        typer.Option("--prepend-given", help="The true given frames in front of every prediction.", rich_help_panel=METRICS),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at a clip that cannot be read.", rich_help_panel=METRICS)
+    ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score predictions per frame (PSNR, SSIM) beside copy-last-frame and the unadapted base.
+    """Score predictions beside copy-last-frame, the unadapted base and the other runs; write a page to look at.
 
-    Examples: fca eval    fca eval --pred theirs/ --real truth/
+    Examples: fca eval    fca eval --pred theirs/ --real truth/ --given 2
     """
     options.check_exclusive(verbose, quiet)
-    if (pred is None) != (real is None):
-        raise Misuse("--pred and --real go together", "fca eval --pred DIR --real DIR")
-    if pred is None and given is not None:
-        raise Misuse("--given goes with --pred and --real; a run knows its given frames")
-    if pred is not None and any(option is not None for option in (run, checkpoint, split, limit, device)):
-        raise Misuse("--run, --checkpoint, --split, --limit and --device are about a run; --pred and --real score two folders")
+    about_a_run = (run, checkpoint, split, limit, num, i2v, no_others or None)
+    _check(pred, real, about_a_run, about_folders=(given, out, intersect or None))
     with console.talking(verbose, quiet) as report:
+        from fcacli.evaluation.metrics import parse_metrics
+        from fcacli.workflows.scoring_plan import Scoring
+
+        scoring = Scoring(
+            metrics=parse_metrics(metrics) if metrics else None,
+            fvd_preset=fvd_preset,
+            i3d=i3d,
+            weights_dir=weights_dir,
+            intervals=ci,
+            protocol=protocol,
+            prepend_given=prepend_given,
+        )
         if pred is not None and real is not None:
             from fcacli.workflows.evaluate_folders import evaluate_folders
 
-            result = evaluate_folders(pred, real, given=given or 0, report=report)
+            result = evaluate_folders(
+                *(pred, real),
+                given=given or 0,
+                scoring=scoring,
+                intersect=intersect,
+                strict=strict,
+                device=device,
+                out=out,
+                report=report,
+            )
         else:
             from fcacli.workflows.evaluate import evaluate_run
 
             result = evaluate_run(
-                Workspace(), run=run, checkpoint=checkpoint, limit=limit, device=device, split=split or "val", report=report
+                Workspace(),
+                run=run,
+                checkpoint=checkpoint,
+                limit=limit,
+                device=device,
+                split=split or "val",
+                scoring=scoring,
+                samples=num or 1,
+                others=not no_others,
+                i2v=i2v,
+                strict=strict,
+                report=report,
             )
         if result.folder is not None:
-            report(Message(f"pictures and results.json in {options.shown(result.folder)}"))
+            report(Message(f"report.html and results.json in {options.shown(result.folder)}"))
     if json:
         console.print_json(result.results)
     else:
         console.print_text(result.table)
+
+
+def _check(pred: Path | None, real: Path | None, about_a_run: tuple[object, ...], about_folders: tuple[object, ...]) -> None:
+    """
+    Raises:
+        Misuse: one folder without the other, or options of a run and of folders together.
+    """
+    if (pred is None) != (real is None):
+        raise Misuse("--pred and --real go together", "fca eval --pred DIR --real DIR")
+    if pred is None and any(option is not None for option in about_folders):
+        raise Misuse("--given, --intersect and --out go with --pred and --real; a run knows its given frames and its folder")
+    if pred is not None and any(option is not None for option in about_a_run):
+        raise Misuse(
+            "--run, --checkpoint, --split, --limit, --num, --i2v and --no-others are about a run; "
+            "--pred and --real score two folders"
+        )

@@ -1,86 +1,53 @@
-"""From per-frame scores to what is reported: means, intervals, curves over the horizon, a table and results.json.
+"""From scores to what is reported: results.json, the table, and the conditions that every number stands under.
 
-N clips, P predicted frames a clip. The order of clips, their batching and the number of workers change nothing.
+results.json holds the scored method first, as `metrics.<name>.value` with its interval and conditions beside it, then every
+row, the clips by name and content, and what is missing.
 """
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fcacli.evaluation.frame import SIGMA, WINDOW, psnr, ssim
+from fcacli.evaluation.frame import SIGMA, WINDOW
+from fcacli.evaluation.intervals import RESAMPLES
+from fcacli.evaluation.metrics import METRICS
+from fcacli.evaluation.scoring import PSNR_CAP, Score, Scored
+from fcacli.workspace import atomic_file, slug
 
-PSNR_CAP = 100.0
-"""dB that a frame equal in every pixel counts as in a mean; its PSNR is infinite."""
-RESAMPLES = 10_000
-"""Bootstrap resamples, over clips."""
-METRICS = {"psnr": (psnr, "PSNR", "dB", 2), "ssim": (ssim, "SSIM", "", 4)}
-"""Metric -> its function of two videos, its name in the table, unit, digits."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One metric of one method over N clips."""
-
-    value: float
-    """Mean over the predicted frames of a clip, then over clips."""
-    interval: tuple[float, float] | None
-    """95 % bootstrap interval over clips; None below two clips."""
-    per_frame: list[float]
-    """Mean over clips of each predicted frame, first to last: (P,)."""
-    per_clip: list[float]
-    """Mean over the predicted frames of each clip, in the order of `clips`: (N,)."""
+ENOUGH = 256
+"""Clips below which a distance of sets says little; it falls with their number (PROTOCOL.md, "FVD", on few samples)."""
+WIDTH = 118
+"""Columns of the terminal that a table may take; wider ones are folded."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of the table."""
+class Missing:
+    """A metric that was not computed."""
 
-    name: str
-    metrics: dict[str, Score]
-
-
-def score_clip(prediction: np.ndarray, truth: np.ndarray, given: int) -> dict[str, np.ndarray]:
-    """Every metric on the predicted frames of one clip, the first `given` left out: name -> (P,) float64."""
-    scores = {name: metric(prediction[given:], truth[given:]) for name, (metric, *_) in METRICS.items()}
-    scores["psnr"] = np.minimum(scores["psnr"], PSNR_CAP)
-    return scores
+    metric: str
+    why: str
+    how: str
+    """The command that helps; "" if none does."""
 
 
-def copy_last_frame(truth: np.ndarray, given: int) -> np.ndarray:
-    """The baseline that repeats the last given frame: uint8 (T, H, W, 3)."""
-    still = truth.copy()
-    still[given:] = truth[given - 1]
-    return still
+def frame_conditions(given: int) -> dict[str, Any]:
+    """What every per-frame number stands under."""
+    return {
+        "frames": "predicted" + (f", the {given} given ones do not count" if given else ""),
+        "average": "over the predicted frames of a clip, then over clips",
+    }
 
 
-def summarise(name: str, clips: Sequence[Mapping[str, np.ndarray]]) -> Line:
-    """The row of one method from the scores of its clips, each metric -> (P,)."""
-    return Line(name, {metric: _score([clip[metric] for clip in clips]) for metric in METRICS})
-
-
-def _score(scores: Sequence[np.ndarray]) -> Score:
-    """N arrays (P,) -> means and interval; where clips differ in length, a frame's mean is over those that have it."""
-    per_clip = np.array([clip.mean() for clip in scores])  # (N,)
-    horizon = max(len(clip) for clip in scores)
-    per_frame = [float(np.mean([clip[p] for clip in scores if p < len(clip)])) for p in range(horizon)]
-    return Score(float(per_clip.mean()), bootstrap_interval(per_clip), per_frame, per_clip.tolist())
-
-
-def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of the mean of (N,) values; None below two (Efron, 1979)."""
-    count = len(values)
-    if count < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    means = np.concatenate([values[rng.integers(0, count, (100, count))].mean(axis=1) for _ in range(RESAMPLES // 100)])
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+PSNR_CONDITIONS = {"range": "[0, 1], RGB", "per": f"frame; one equal in every pixel counts as {PSNR_CAP:g} dB"}
+SSIM_CONDITIONS = {"range": "[0, 1], RGB", "window": f"gaussian {WINDOW}, sigma {SIGMA}, population covariance, float64"}
 
 
 def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: str) -> dict[str, Any]:
-    """What every number stands under, said beside it.
+    """What all numbers stand under.
 
     Args:
         shapes: (T, H, W, 3) of the clips.
@@ -91,60 +58,124 @@ def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: str) -> di
     last = f"{lengths[0] - 1}" if len(lengths) == 1 else f"{lengths[0] - 1} to {lengths[-1] - 1}"
     return {
         "given_frames": given,
+        "frames": lengths[0] if len(lengths) == 1 else lengths,
         "scored_frames": f"{given}..{last}" + ("; the given frames do not count" if given else ""),
         "size": ", ".join(sorted({f"{shape[2]}x{shape[1]}" for shape in shapes})),
-        "range": "[0, 1], RGB",
-        "average": "over the predicted frames of a clip, then over clips",
-        "psnr": f"per frame; a frame equal in every pixel counts as {PSNR_CAP:g} dB",
-        "ssim": f"gaussian window {WINDOW}, sigma {SIGMA}, population covariance, float64",
         "interval": f"95 % percentile bootstrap over clips, {RESAMPLES} resamples",
         "source": source,
     }
 
 
+# ---------------------------------------------------------------- results.json
+
+
 def results(
-    lines: Sequence[Line], clips: Sequence[str], conditions: Mapping[str, Any], about: Mapping[str, Any]
+    rows: Sequence[Scored],
+    names: Sequence[str],
+    content: Sequence[str],
+    *,
+    conditions: Mapping[str, Any],
+    metric_conditions: Mapping[str, Mapping[str, Any]],
+    missing: Sequence[Missing],
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """results.json: the scored method first, as `metrics.<name>.value`, then every row, clip names and conditions."""
-    rows = [
-        {"name": line.name, "metrics": {name: _plain(name, score) for name, score in line.metrics.items()}} for line in lines
+    """What results.json holds.
+
+    Args:
+        content: SHA-256 of each clip's true frames.
+        metric_conditions: of each metric.
+        about: kind, version, what was scored, protocol and samples.
+    """
+    plain = [
+        {
+            "name": row.method.name,
+            "role": row.method.role,
+            "metrics": {name: _plain(name, score, metric_conditions[name]) for name, score in row.metrics.items()},
+            "features": {name: f"features/{file}" for name, file in _feature_files(number, row).items()},
+            "about": row.method.about,
+        }
+        for number, row in enumerate(rows)
     ]
     return {
         **about,
-        "clips": len(clips),
-        "metrics": rows[0]["metrics"],
-        "rows": rows,
+        "clips": len(names),
+        "metrics": plain[0]["metrics"],
+        "rows": plain,
+        "missing": [asdict(one) for one in missing],
         "conditions": dict(conditions),
-        "names": list(clips),
+        "names": list(names),
+        "content": list(content),
     }
 
 
-def _plain(name: str, score: Score) -> dict[str, Any]:
-    unit = METRICS[name][2]
-    return {
+def _plain(name: str, score: Score, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    metric = METRICS[name]
+    plain = {
         "value": score.value,
-        "interval": score.interval,
-        "unit": unit,
+        "interval": score.interval and list(score.interval),
+        "title": metric.title,
+        "unit": metric.unit,
+        "better": metric.better,
+        "digits": metric.digits,
         "per_frame": score.per_frame,
         "per_clip": score.per_clip,
+        "conditions": dict(conditions),
     }
+    return plain if score.best_of is None else plain | {"best_of": score.best_of}
 
 
-def table(lines: Sequence[Line], clips: int, conditions: Mapping[str, Any]) -> str:
-    """The rows as aligned text, every number with its interval, the conditions below."""
-    head = ["", *(f"{title} ({unit})" if unit else title for _, title, unit, _ in METRICS.values()), "first / last frame PSNR"]
-    body = []
-    for line in lines:
-        curve = line.metrics["psnr"].per_frame
-        cells = [_cell(line.metrics[name], digits) for name, (_, _, _, digits) in METRICS.items()]
-        body.append([line.name, *cells, f"{curve[0]:.2f} / {curve[-1]:.2f}"])
-    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *body]]
-    text.insert(1, "-" * max(len(row) for row in text))
+def write_features(folder: Path, rows: Sequence[Scored]) -> None:
+    """The features behind each row's distances of sets, as results.json names them: arrays `predicted`, `true` (N, D)."""
+    for number, row in enumerate(rows):
+        for name, file in _feature_files(number, row).items():
+            predicted, true = row.features[name]
+            buffer = io.BytesIO()
+            np.savez(buffer, predicted=predicted, true=true)
+            with atomic_file(folder / "features" / file) as temporary:
+                temporary.write_bytes(buffer.getvalue())
+
+
+def _feature_files(number: int, row: Scored) -> dict[str, str]:
+    """Distance of sets -> file; those on the same features share one."""
+    files: dict[int, str] = {}
+    for name, (predicted, _) in row.features.items():
+        files.setdefault(id(predicted), f"{number}-{slug(row.method.name)}-{name}.npz")
+    return {name: files[id(predicted)] for name, (predicted, _) in row.features.items()}
+
+
+# ---------------------------------------------------------------- the table
+
+
+def table(
+    rows: Sequence[Scored],
+    clips: int,
+    conditions: Mapping[str, Any],
+    said: Mapping[str, Mapping[str, Any]],
+    missing: Sequence[Missing] = (),
+) -> str:
+    """The rows as aligned text, every number with its interval; below it what they stand under and what is missing.
+
+    Args:
+        said: conditions of each metric.
+    """
+    columns = [["", *(row.method.name for row in rows)]]
+    for name in rows[0].metrics:
+        metric = METRICS[name]
+        columns.append(
+            [
+                f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
+                *(_cell(row.metrics[name], metric.digits) for row in rows),
+            ]
+        )
+        if name == "psnr":
+            curves = [row.metrics[name].per_frame or [0.0] for row in rows]
+            columns.append(["first / last frame PSNR", *(f"{curve[0]:.2f} / {curve[-1]:.2f}" for curve in curves)])
+    lines = [line for block in _folded(columns) for line in _aligned(block)]
     interval = "; [95 % bootstrap interval over clips]" if clips > 1 else "; one clip says little"
     noun = "clip" if clips == 1 else "clips"
-    text.append(f"{clips} {noun} at {conditions['size']}, frames {conditions['scored_frames']}{interval}")
-    return "\n".join(text)
+    lines.append(f"{clips} {noun} at {conditions['size']}, frames {conditions['scored_frames']}{interval}")
+    lines += _best_of(rows) + _about_sets(rows, clips, said) + _not_computed(missing)
+    return "\n".join(lines)
 
 
 def _cell(score: Score, digits: int) -> str:
@@ -152,3 +183,60 @@ def _cell(score: Score, digits: int) -> str:
         return f"{score.value:.{digits}f}"
     low, high = score.interval
     return f"{score.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _folded(columns: Sequence[Sequence[str]]) -> list[list[Sequence[str]]]:
+    """Columns in blocks of at most WIDTH, the names of the rows in front of each."""
+    names, taken = columns[0], 0
+    blocks: list[list[Sequence[str]]] = []
+    for column in columns[1:]:
+        width = 2 + max(map(len, column))
+        if not blocks or taken + width > WIDTH:
+            blocks.append([names])
+            taken = max(map(len, names))
+        blocks[-1].append(column)
+        taken += width
+    return blocks
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [text[0], "-" * max(map(len, text)), *text[1:]]
+
+
+def _best_of(rows: Sequence[Scored]) -> list[str]:
+    """A line for each row with several samples: never beside the means, which are what is compared."""
+    lines = []
+    for row in rows:
+        best = {name: score.best_of for name, score in row.metrics.items() if score.best_of}
+        if best:
+            count = next(iter(best.values()))["samples"]
+            cells = (f"{METRICS[name].title} {value['value']:.{METRICS[name].digits}f}" for name, value in best.items())
+            lines.append(
+                f"{row.method.name}: mean of {count} samples; best of {count}, chosen by the metric: {', '.join(cells)}"
+            )
+    return lines
+
+
+def _about_sets(rows: Sequence[Scored], clips: int, said: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the distances of sets were computed on, and whether there are enough clips for them."""
+    names = [name for name in rows[0].metrics if METRICS[name].of == "set"]
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(str(said[name].get("summary", "")), []).append(METRICS[name].title)
+    lines = [f"{', '.join(titles)}: {summary}" for summary, titles in alike.items() if summary]
+    if names and clips < ENOUGH:
+        few = ", ".join(METRICS[name].title for name in names)
+        lines.append(f"{clips} clips are few for {few}: below {ENOUGH} compare only equal numbers of clips")
+    return lines
+
+
+def _not_computed(missing: Sequence[Missing]) -> list[str]:
+    """A line for each way to get some."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in missing:
+        reason = ("no weights here", "fca weights") if one.how.startswith("fca weights") else (one.why, one.how)
+        alike.setdefault(reason, []).append(METRICS[one.metric].title)
+    return [f"not computed: {', '.join(titles)} ({why})" + (f"; {how}" if how else "") for (why, how), titles in alike.items()]

@@ -6,6 +6,7 @@ else. It sees both domains, so that a shift between them counts.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,16 @@ class Features(nn.Module):
 @torch.no_grad()
 def features_of(videos: np.ndarray) -> np.ndarray:
     """uint8 (N, T, 48, 48, 3) -> (N, FEATURES) float64, by the bundled network."""
-    network = Features().eval()
-    network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS / "features" / FILE).items()})
+    network = _bundled()
     return np.concatenate([network(to_video_tensor(video[None])).double().numpy() for video in videos])
+
+
+@cache
+def _bundled() -> Features:
+    with torch.random.fork_rng(devices=[]):  # fresh weights, which are all replaced, must not move the caller's seed
+        network = Features().eval()
+    network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS / "features" / FILE).items()})
+    return network
 
 
 FILE = "model.safetensors"

@@ -1,85 +1,178 @@
-"""`fca eval --pred DIR --real DIR`: any two folders of videos, scored per frame, whatever tool made them."""
+"""`fca eval --pred DIR --real DIR`: any two folders of videos, whatever tool made them."""
 
-from collections.abc import Mapping
-from itertools import zip_longest
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import numpy as np
 
 from fcacli import __version__
-from fcacli.data.decode import Track, Unreadable, frames_of
+from fcacli.data.images import Unreadable
 from fcacli.errors import FcaError, Misuse
-from fcacli.evaluation.frame import WINDOW
-from fcacli.evaluation.pairs import listed, pair
-from fcacli.evaluation.report import conditions, results, score_clip, summarise, table
-from fcacli.events import Report, silent, track
-from fcacli.workflows.evaluate import COPY_ROW, EvaluateResult
+from fcacli.evaluation.feature_cache import FeatureCache
+from fcacli.evaluation.pairs import Pairs, listed, pair, pair_common, read_video
+from fcacli.evaluation.report import conditions, results, table, write_features
+from fcacli.evaluation.scoring import Clips, Method, copy_last_frame, score
+from fcacli.evaluation.set_interval import bootstrap_set
+from fcacli.events import Message, Report, silent, track
+from fcacli.workflows.evaluate import COPY_ROW, EvaluateResult, content_of
+from fcacli.workflows.evaluate_pictures import write_report
+from fcacli.workflows.scorers import load
+from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
+from fcacli.workflows.trained import choose_device
+from fcacli.workspace import cache_home, write_json
+
+FPS = 8.0
+"""Of the videos on the page; a score knows no frame rate."""
 
 
-def evaluate_folders(pred: Path, real: Path, *, given: int = 0, report: Report = silent) -> EvaluateResult:
+def evaluate_folders(
+    pred: Path,
+    real: Path,
+    *,
+    given: int = 0,
+    scoring: Scoring = Scoring(),  # noqa: B008 - frozen
+    intersect: bool = False,
+    strict: bool = False,
+    device: str | None = None,
+    out: Path | None = None,
+    report: Report = silent,
+) -> EvaluateResult:
     """Score predicted videos against true ones of the same names, whatever tool made them.
 
     Args:
-        pred, real: folders of videos (MP4, AVI, WebM, GIF, MOV, MKV) or of folders of images.
-        given: first frames that do not count.
+        pred, real: folders of videos (MP4, AVI, WebM, GIF, MOV, MKV), of folders of images, or of .npy and .npz arrays;
+            prompts, where a metric reads them, are in `real`/<name>.txt.
+        given: first frames that are given: per-frame metrics leave them out, distances of sets do not.
+        intersect: whether videos that only one folder has, or that differ in length or size, are left out.
+        strict: whether a video that cannot be read ends it; else it is named and left out.
+        out: folder for results.json and report.html; None to write nothing.
 
     Raises:
-        FcaError: names, frame counts or sizes differ, or videos cannot be read; all of them are named.
+        Misuse: an option is out of range.
+        FcaError: names, frame counts or sizes differ, or no video can be read; all of them are named.
     """
     if given < 0:
         raise Misuse(f"--given must be 0 or more, got {given}")
-    pairs = pair(pred, real)
-    scores: dict[str, list[Mapping[str, np.ndarray]]] = {name: [] for name in ("prediction", COPY_ROW)[: 2 if given else 1]}
-    shapes, faults = [], []
-    for name, (predicted, true) in track(pairs.items(), report, "score"):
-        try:
-            shape, rows = _score_pair(predicted, true, given)
-        except FcaError as error:
-            faults.append(f"{name}: {error.message}")
-            continue
-        shapes.append(shape)
-        for row, clips in zip(rows, scores.values(), strict=False):
-            clips.append(row)
-    if faults:
-        raise FcaError(f"{len(faults)} of {len(pairs)} videos cannot be scored; {listed(faults)}", "repair or remove them")
-    lines = [summarise(name, clips) for name, clips in scores.items()]
+    scoring = under_protocol(scoring)
+    if scoring.prepend_given and not given:
+        raise Misuse("true given frames in front need to know how many: --given", "--given 2")
+    pairs = pair_common(pred, real, report) if intersect else pair(pred, real)
+    videos = _Videos(pairs, given, scoring.prepend_given)
+    found = _read(videos, strict, intersect, report)
+    facts = Facts(given, [clip.shape for clip in found.values()], all(clip.text for clip in found.values()), mini=False)
+    planned = plan(scoring, facts, report)
+    methods = [Method("prediction", "method", [videos.predicted])]
+    if given:
+        methods.append(Method(COPY_ROW, "baseline", [lambda name: copy_last_frame(videos.true(name), given)]))
+    clips = Clips(list(found), videos.true, given, {name: clip.text for name, clip in found.items() if clip.text})
+    scorers = load(planned, str(choose_device(device)))
+    interval = bootstrap_set if scoring.intervals else None
+    with _features() as folder:
+        scored = score(methods, clips, scorers.frames, scorers.sets, FeatureCache(folder), interval, report)
     kinds = sorted({path.suffix.lower() or "images" for both in pairs.values() for path in both})
-    said = conditions(given, shapes, f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts")
-    about = {"kind": "folders", "version": __version__, "pred": str(pred), "real": str(real)}
-    return EvaluateResult(None, [], table(lines, len(pairs), said), results(lines, list(pairs), said, about))
+    said = conditions(given, facts.shapes, f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts")
+    said["left_out"] = [name for name in pairs if name not in found]
+    numbers = results(
+        scored,
+        clips.names,
+        [clip.content for clip in found.values()],
+        conditions=said,
+        metric_conditions=scorers.conditions(),
+        missing=planned.missing,
+        about={
+            **{"kind": "folders", "version": __version__, "pred": str(pred), "real": str(real)},
+            **{"protocol": scoring.protocol, "samples": 1},
+        },
+    )
+    files = []
+    if out is not None:
+        files = [out / "report.html", out / "results.json"]
+        write_features(out, scored)
+        write_report(files[0], numbers, methods, clips, FPS)
+        write_json(files[1], numbers)
+    return EvaluateResult(out, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
 
 
-def _score_pair(predicted: Path, true: Path, given: int) -> tuple[tuple[int, ...], list[dict[str, np.ndarray]]]:
-    """The shape (T, H, W, 3) of two videos, and the scores of the prediction and of copy-last-frame.
+@contextmanager
+def _features() -> Iterator[Path]:
+    """Where features are kept for the next time; a folder for this time where that cannot be written."""
+    folder = cache_home() / "features"
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        yield folder
 
-    Frame by frame, so that memory does not grow with the length.
+
+@dataclass(frozen=True)
+class _Clip:
+    """What is known of a pair that can be scored."""
+
+    shape: tuple[int, ...]
+    """(T, H, W, 3)"""
+    content: str
+    text: str
+
+
+class _Videos:
+    """The videos of the pairs, decoded when asked for; the last few stay in memory."""
+
+    def __init__(self, pairs: Pairs, given: int, prepend: bool):
+        self.pairs, self.given, self.prepend = pairs, given, prepend
+        self.true: Callable[[str], np.ndarray] = lru_cache(maxsize=2)(lambda name: read_video(self.pairs[name][1]))
+        self.predicted: Callable[[str], np.ndarray] = lru_cache(maxsize=2)(self._predicted)
+
+    def _predicted(self, name: str) -> np.ndarray:
+        """As it is scored: of the true one's length and size, true given frames in front where that was asked for.
+
+        Raises:
+            FcaError: it cannot be.
+        """
+        video, truth = read_video(self.pairs[name][0]), self.true(name)
+        if video.shape[1:] != truth.shape[1:]:
+            sizes = (f"{shape[2]}x{shape[1]}" for shape in (video.shape, truth.shape))
+            raise FcaError("predicted {}, true {}".format(*sizes))
+        if len(truth) <= self.given:
+            raise FcaError(f"{len(truth)} frames, of which {self.given} are given")
+        if self.prepend and len(video) in (len(truth), len(truth) - self.given):
+            return np.concatenate([truth[: self.given], video[len(video) - len(truth) + self.given :]])
+        if len(video) != len(truth):
+            raise FcaError(f"{len(video)} predicted and {len(truth)} true frames")
+        return video
+
+    def text(self, name: str) -> str:
+        """The prompt beside the true video; "" if there is none."""
+        path = self.pairs[name][1].with_name(f"{name}.txt")
+        return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+
+
+def _read(videos: _Videos, strict: bool, intersect: bool, report: Report) -> dict[str, _Clip]:
+    """Every pair that can be scored, looked at once.
 
     Raises:
-        FcaError: one cannot be read as a whole, or they cannot be compared.
+        FcaError: pairs that are unlike each other, unless `intersect`; that cannot be read, if `strict`; or no pair is left.
     """
-    tracks, still, size = (Track(), Track()), None, (0, 0)
-    rows: list[list[dict[str, np.ndarray]]] = [[], []]
-    for number, (a, b) in enumerate(zip_longest(frames_of(predicted, tracks[0]), frames_of(true, tracks[1]))):
-        if a is None or b is None:
-            continue  # to the end, to say how many there are
-        size = b.shape[:2]
-        if a.shape != b.shape:
-            raise FcaError(f"predicted {a.shape[1]}x{a.shape[0]}, true {size[1]}x{size[0]}")
-        if min(size) < WINDOW:
-            raise FcaError(f"{size[1]}x{size[0]} is below SSIM's window of {WINDOW}")
-        if number < given:
-            still = b
-            continue
-        for row, frame in zip(rows, (a, still), strict=True):
-            if frame is not None:
-                row.append(score_clip(frame[None], b[None], 0))
-    for path, found in zip((predicted, true), tracks, strict=True):
-        if found.problem:
-            raise Unreadable(path, found.problem)
-    count, length = (len(found.stamps) for found in tracks)
-    if count != length:
-        raise FcaError(f"{count} predicted and {length} true frames")
-    if length <= given:
-        raise FcaError(f"{length} frames, of which {given} are given")
-    joined = [{name: np.concatenate([score[name] for score in row]) for name in row[0]} for row in rows if row]
-    return (length, *size, 3), joined
+    found: dict[str, _Clip] = {}
+    unlike, unreadable = [], []
+    for name in track(videos.pairs, report, "read"):
+        try:
+            truth = videos.true(name)
+            videos.predicted(name)
+            found[name] = _Clip(truth.shape, content_of(truth), videos.text(name))
+        except Unreadable as error:
+            unreadable.append(f"{name}: {error.message}")
+        except FcaError as error:
+            unlike.append(f"{name}: {error.message}")
+    faults = [*unlike, *unreadable]
+    if (unlike and not intersect) or (unreadable and strict) or not found:
+        hint = "repair or remove them" + (", or --intersect leaves them out" if unlike and found else "")
+        raise FcaError(f"{len(faults)} of {len(videos.pairs)} videos cannot be scored; {listed(faults)}", hint)
+    for fault in faults:
+        report(Message(f"{fault}; left out", "warning"))
+    return found

@@ -110,6 +110,21 @@ def test_eval_of_two_folders_needs_no_run(workspace, monkeypatch, tmp_path):
     assert json.loads(outcome.stdout)["metrics"]["ssim"]["value"] == 1.0
 
 
+def test_eval_of_two_folders_computes_what_is_named_and_writes_where_it_is_told(workspace, monkeypatch, tmp_path):
+    videos = workspace / "data" / "ssv2" / "train" / "videos"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["--pred", videos, "--real", videos, "--given", 2, "--metrics", "mini-fvd,psnr", "--metrics", "flickering", "--ci"]
+    outcome = fca("eval", *words, "--out", "scores", "--json")
+    assert outcome.exit_code == 0, outcome.output
+    found = json.loads(outcome.stdout)
+    assert list(found["metrics"]) == ["psnr", "flickering", "mini-fvd"]
+    assert found["metrics"]["mini-fvd"]["value"] == pytest.approx(0, abs=1e-6)
+    assert json.loads(Path("scores/results.json").read_text()) == found
+    assert Path("scores/report.html").stat().st_size > 1000
+    assert "scores" in outcome.stderr
+
+
 def test_quiet_leaves_only_the_data(workspace):
     outcome = fca("predict", given_video(workspace), TEXT, "-q")
     assert outcome.stderr == ""

@@ -110,7 +110,7 @@ def test_full_while_predicting(server, trained_on, raw):
 
 def test_full_while_evaluating(server, trained_on, straight):
     server.run(straight, "eval", "--quiet")
-    for at, call in (("fcacli.workflows.evaluate:_generate", 3), ("fcacli.workflows.evaluate:write_mp4", 1)):
+    for at, call in (("fcacli.workflows.generation:_generate", 3), ("fcacli.workflows.evaluate_pictures:write_mp4", 1)):
         assert_said(server.run(trained_on, "eval", faults=fill(trained_on, at, call=call), code=1), "No space left on device")
         assert not leftovers(trained_on)
         (trained_on / "filler").unlink()

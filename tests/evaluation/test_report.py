@@ -1,84 +1,104 @@
-"""Means, intervals and curves, and the conditions beside them."""
+"""results.json and the table: every number with its conditions, what is missing, and no more columns than fit."""
 
 import numpy as np
 import pytest
 
-from fcacli.evaluation.report import (
-    METRICS,
-    PSNR_CAP,
-    bootstrap_interval,
-    conditions,
-    copy_last_frame,
-    results,
-    score_clip,
-    summarise,
-    table,
-)
+from fcacli.errors import Misuse
+from fcacli.evaluation.metrics import METRICS, default_metrics, parse_metrics
+from fcacli.evaluation.report import WIDTH, Missing, conditions, results, table, write_features
+from fcacli.evaluation.scoring import Method, Score, Scored
+
+FEATURES = (np.arange(6.0).reshape(2, 3), np.ones((2, 3)))
+SAID = {"psnr": {"per": "frame"}, "fvd": {"summary": "preset videogpt"}, "kvd": {"summary": "preset videogpt"}}
+COMMON = conditions(2, [(6, 16, 20, 3)], "lossless")
 
 
-def _clip(seed: int, frames: int = 6) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 255, (frames, 16, 20, 3), dtype=np.uint8)
+def _row(name: str, **more: Score) -> Scored:
+    scores = {"psnr": Score(20.126, (19.0, 21.0), [21.0, 19.25], [19.0, 21.25]), **more}
+    return Scored(Method(name, "method", []), scores, {name: FEATURES for name in ("fvd", "kvd") if name in scores})
 
 
-def test_given_frames_do_not_count() -> None:
-    truth, prediction = _clip(0), _clip(1)
-    other = prediction.copy()
-    other[:2] = 255 - other[:2]
-    for name in METRICS:
-        assert (score_clip(prediction, truth, 2)[name] == score_clip(other, truth, 2)[name]).all()
-        assert len(score_clip(prediction, truth, 2)[name]) == 4
-
-
-def test_mean_is_over_frames_then_over_clips() -> None:
-    line = summarise(
-        "m", [{"psnr": np.array([10.0, 20.0]), "ssim": np.ones(2)}, {"psnr": np.array([30.0]), "ssim": np.ones(1)}]
+def _results(rows: list[Scored], missing: list[Missing] | None = None) -> dict:
+    return results(
+        rows, ["a", "b"], ["1", "2"], conditions=COMMON, metric_conditions=SAID, missing=missing or [], about={"kind": "run"}
     )
-    score = line.metrics["psnr"]
-    assert score.value == pytest.approx((15 + 30) / 2)
-    assert score.per_clip == [15.0, 30.0]
-    assert score.per_frame == [20.0, 20.0]
 
 
-def test_equal_frames_are_capped_so_that_means_stay_finite() -> None:
-    truth = _clip(0)
-    assert (score_clip(truth, truth, 0)["psnr"] == PSNR_CAP).all()
+def test_results_hold_every_number_beside_its_conditions() -> None:
+    sets = {"fvd": Score(112.9, (100.0, 120.0)), "kvd": Score(0.5, None)}
+    numbers = _results([_row("fca", **sets), _row("copy", **sets)], [Missing("lpips", "no weights", "fca weights")])
+    assert numbers["metrics"] == numbers["rows"][0]["metrics"]
+    assert [row["name"] for row in numbers["rows"]] == ["fca", "copy"]
+    assert numbers["metrics"]["psnr"]["value"] == 20.126
+    assert numbers["metrics"]["psnr"]["interval"] == [19.0, 21.0]
+    assert numbers["metrics"]["psnr"]["conditions"] == {"per": "frame"}
+    assert numbers["metrics"]["fvd"]["better"] == "lower"
+    assert numbers["metrics"]["fvd"]["per_clip"] is None
+    assert numbers["missing"] == [{"metric": "lpips", "why": "no weights", "how": "fca weights"}]
+    assert (numbers["clips"], numbers["names"], numbers["content"]) == (2, ["a", "b"], ["1", "2"])
+    assert {"given_frames", "frames", "scored_frames", "size", "source", "interval"} <= set(numbers["conditions"])
 
 
-def test_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(60):
-        low, high = bootstrap_interval(rng.normal(5, 2, 40)) or (0, 0)
-        hits += low <= 5 <= high
-    assert hits >= 51  # 57 expected
+def test_features_lie_where_results_say_and_distances_on_the_same_ones_share_a_file(tmp_path) -> None:
+    rows = [_row("fca, step 4", fvd=Score(1.0, None), kvd=Score(1.0, None)), _row("FCA; step 4", fvd=Score(1.0, None))]
+    numbers = _results(rows)
+    write_features(tmp_path, rows)
+    first, second = (row["features"] for row in numbers["rows"])
+    assert first["fvd"] == first["kvd"] != second["fvd"]
+    with np.load(tmp_path / first["fvd"]) as stored:
+        assert (stored["predicted"] == FEATURES[0]).all()
+        assert (stored["true"] == FEATURES[1]).all()
+    assert len(list((tmp_path / "features").iterdir())) == 2
 
 
-def test_interval_is_reproducible_and_absent_below_two_clips() -> None:
-    values = np.random.default_rng(0).normal(size=20)
-    assert bootstrap_interval(values) == bootstrap_interval(values)
-    assert bootstrap_interval(values[:1]) is None
-
-
-def test_copy_last_frame_repeats_the_last_given_frame() -> None:
-    truth = _clip(0)
-    still = copy_last_frame(truth, 2)
-    assert (still[:2] == truth[:2]).all()
-    assert (still[2:] == truth[1]).all()
-
-
-def test_results_state_every_condition_and_the_table_every_row() -> None:
-    truth = _clip(0)
-    lines = [
-        summarise("fca", [score_clip(_clip(1), truth, 2), score_clip(_clip(2), truth, 2)]),
-        summarise("copy last frame", [score_clip(copy_last_frame(truth, 2), truth, 2)] * 2),
+def test_the_table_says_what_the_numbers_stand_under_and_what_is_missing() -> None:
+    rows = [
+        _row("fca", fvd=Score(112.9, None), kvd=Score(0.5, None)),
+        _row("copy last frame", fvd=Score(9.0, None), kvd=Score(1.0, None)),
     ]
-    said = conditions(2, [truth.shape], "lossless")
-    numbers = results(lines, ["a", "b"], said, {"kind": "run"})
-    assert numbers["clips"] == 2
-    assert numbers["metrics"]["psnr"]["value"] == lines[0].metrics["psnr"].value
-    assert [row["name"] for row in numbers["rows"]] == ["fca", "copy last frame"]
-    assert {"given_frames", "scored_frames", "size", "ssim", "psnr", "source", "interval"} <= set(numbers["conditions"])
-    assert said["size"] == "20x16"
-    text = table(lines, 2, said)
-    assert "copy last frame" in text
-    assert "2 clips at 20x16" in text
+    lost = [Missing("lpips", "no lpips-trunk weights here", "fca weights --fetch lpips-trunk"), Missing("fid", "short", "")]
+    text = table(rows, 2, COMMON, SAID, lost)
+    lines = text.splitlines()
+    assert "PSNR (dB)" in lines[0] and "FVD" in lines[0] and "first / last frame PSNR" in lines[0]
+    assert "20.13 [19.00, 21.00]" in lines[2]
+    assert "21.00 / 19.25" in lines[2]
+    assert "2 clips at 20x16, frames 2..5; the given frames do not count" in text
+    assert "FVD, KVD: preset videogpt" in lines
+    assert "2 clips are few for FVD, KVD: below 256" in text
+    assert "not computed: LPIPS (no weights here); fca weights" in lines
+    assert "not computed: FID (short)" in lines
+
+
+def test_enough_clips_are_not_warned_of() -> None:
+    assert "are few" not in table([_row("fca", fvd=Score(1.0, None))], 256, COMMON, SAID)
+
+
+def test_best_of_stands_apart_from_the_means() -> None:
+    best = Score(20.0, None, [20.0], [20.0], {"samples": 3, "value": 23.456, "interval": None, "per_clip": [23.456]})
+    text = table([_row("fca", psnr=best)], 1, COMMON, SAID)
+    assert "fca: mean of 3 samples; best of 3, chosen by the metric: PSNR 23.46" in text
+    assert "23.46" not in text.splitlines()[2]
+    assert _results([_row("fca", psnr=best)])["metrics"]["psnr"]["best_of"]["value"] == 23.456
+
+
+def test_a_wide_table_is_folded_and_repeats_the_rows_names() -> None:
+    scores = {name: Score(1.0, (0.5, 1.5), [1.0], [1.0]) for name in METRICS}
+    text = table([_row("a method of a long name", **scores)], 2, COMMON, {name: {} for name in METRICS})
+    assert sum(line.startswith("a method of a long name") for line in text.splitlines()) >= 3
+    assert max(map(len, text.splitlines()[:-1])) <= WIDTH
+    for metric in METRICS.values():
+        assert metric.title in text
+
+
+def test_metrics_are_named_by_words_with_commas_in_the_order_of_the_table() -> None:
+    assert parse_metrics(["fvd,psnr", " SSIM"]) == ("psnr", "ssim", "fvd")
+    with pytest.raises(Misuse, match="no metric 'fdv'; known: psnr"):
+        parse_metrics(["fdv"])
+    with pytest.raises(Misuse, match="names no metric"):
+        parse_metrics([","])
+
+
+def test_the_miniatures_metrics_are_for_the_miniature_and_seers_kvd_for_who_asks() -> None:
+    assert not [name for name in default_metrics(mini=False) if name.startswith("mini")]
+    assert {"mini-fvd", "psnr", "fvd"} <= set(default_metrics(mini=True))
+    assert "kvd-seer" not in default_metrics(mini=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fcacli.evaluation.report import bootstrap_interval
+from fcacli.evaluation.intervals import bootstrap_interval
 from fcacli.workflows.benchmark.arms import ARMS
 from fcacli.workflows.benchmark.choose import best
 from fcacli.workflows.benchmark.table import difference, line_of, lines_of, per_clip

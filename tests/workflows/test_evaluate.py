@@ -1,20 +1,27 @@
-"""`evaluate_run` and `evaluate_folders`: rows, resuming, never stale, and one clear error for what does not match."""
+"""`evaluate_run`: its rows, resuming, never stale, and what it leaves to look at."""
 
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from trained_run import CLIP, VAL_CLIPS, add_run, make_workspace, source_video
+from trained_run import CLIP, VAL_CLIPS, add_run, make_workspace
 
 from fcacli.errors import FcaError, Misuse
-from fcacli.evaluation.frame import psnr
+from fcacli.evaluation.frechet import frechet_distance
 from fcacli.events import Event, Message, Progress
-from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_pngs
-from fcacli.workflows import evaluate
+from fcacli.mini.features import MiniFeatures
+from fcacli.prediction.video import read_pngs, write_pngs
+from fcacli.workflows import generation
 from fcacli.workflows.evaluate import BASE_ROW, COPY_ROW, choose_clips, evaluate_run
-from fcacli.workflows.evaluate_folders import evaluate_folders
+from fcacli.workflows.scoring_plan import Scoring
+from fcacli.workflows.trained import Trained
 from fcacli.workspace import Workspace
+
+FAST = Scoring(metrics=("psnr",))
 
 
 @pytest.fixture
@@ -39,6 +46,12 @@ def test_scores_the_run_beside_base_and_copy_last_frame(workspace: Workspace) ->
     assert all(path.is_file() for path in result.files)
     assert len(list((result.folder / "comparisons").glob("*.mp4"))) == VAL_CLIPS
     assert len(list((result.folder / "comparisons").glob("*.gif"))) == VAL_CLIPS
+    assert result.files[0] == result.folder / "report.html"
+    page = result.files[0].read_text(encoding="utf-8")
+    assert all(words in page for words in (*numbers["names"], "pushing cup 1", BASE_ROW, COPY_ROW))
+    assert [row["role"] for row in numbers["rows"]] == ["method", "baseline", "baseline"]
+    assert len(set(numbers["content"])) == VAL_CLIPS
+    assert {one["metric"] for one in numbers["missing"]} >= {"fvd", "kvd", "fid"}
 
 
 def test_an_evaluated_clip_is_bit_for_bit_what_predict_gives(workspace: Workspace, tmp_path: Path) -> None:
@@ -55,7 +68,7 @@ def test_an_evaluated_clip_is_bit_for_bit_what_predict_gives(workspace: Workspac
 
 
 def test_interrupted_evaluation_goes_on_and_scores_the_same(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = evaluate._generate, []
+    original, calls = generation._generate, []
 
     def stopping(*args: object) -> None:
         if len(calls) == 4:
@@ -63,10 +76,10 @@ def test_interrupted_evaluation_goes_on_and_scores_the_same(workspace: Workspace
         calls.append(args)
         original(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluate, "_generate", stopping)
+    monkeypatch.setattr(generation, "_generate", stopping)
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(workspace)
-    monkeypatch.setattr(evaluate, "_generate", original)
+    monkeypatch.setattr(generation, "_generate", original)
     events: list[Event] = []
     continued = evaluate_run(workspace, report=events.append)
     assert _phases(events)["predict"] == 2 * VAL_CLIPS - 4
@@ -93,8 +106,6 @@ def test_nothing_is_generated_twice_and_the_base_row_is_shared(workspace: Worksp
 def test_another_adapter_under_the_same_names_is_not_scored_from_the_old_clips(
     workspace: Workspace, tiny_base_folder: Path
 ) -> None:
-    import shutil
-
     before = evaluate_run(workspace)
     shutil.rmtree(workspace.runs / "first" / "checkpoints")
     add_run(workspace, "first", tiny_base_folder, (4,), seed=5)
@@ -124,6 +135,102 @@ def test_an_unreadable_clip_is_named_and_the_rest_is_scored(workspace: Workspace
     assert "clip1.mp4" in warnings[0]
 
 
+def test_strict_stops_at_an_unreadable_clip(workspace: Workspace) -> None:
+    (workspace.data / "toy" / "val" / "videos" / "clip1.mp4").write_bytes(b"no video")
+    with pytest.raises(FcaError, match=r"clip1\.mp4"):
+        evaluate_run(workspace, strict=True)
+
+
+def test_other_runs_on_the_same_clips_get_a_row_and_those_on_others_are_named(
+    workspace: Workspace, tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("second", 1), ("third", 2)):
+        add_run(workspace, name, tiny_base_folder, (3,), seed=seed)
+    config = json.loads((workspace.runs / "third" / "config.json").read_text())
+    config["config"]["clip"]["fit"] = "pad"
+    (workspace.runs / "third" / "config.json").write_text(json.dumps(config))
+    events: list[Event] = []
+    first = evaluate_run(workspace, run="first", limit=1, scoring=FAST, report=events.append)
+    assert [row["name"] for row in first.results["rows"]] == ["fca, step 4", BASE_ROW, COPY_ROW, "second: fca, step 3"]
+    assert [row["role"] for row in first.results["rows"]][-1] == "run"
+    assert any("third predicts other clips (fit pad, here crop)" in e.text for e in events if isinstance(e, Message))
+    events.clear()
+    second = evaluate_run(workspace, run="second", limit=1, scoring=FAST, report=events.append)
+    assert "predict" not in _phases(events)
+    assert second.results["metrics"]["psnr"] == first.results["rows"][-1]["metrics"]["psnr"]
+    alone = evaluate_run(workspace, run="first", limit=1, scoring=FAST, others=False)
+    assert len(alone.results["rows"]) == 3
+    shutil.rmtree(workspace.runs / "second" / "eval")
+    monkeypatch.setattr(Trained, "load", _fail_for("second", Trained.load))
+    events.clear()
+    assert len(evaluate_run(workspace, run="first", limit=1, scoring=FAST, report=events.append).results["rows"]) == 3
+    assert any("second has no row: damaged" in e.text for e in events if isinstance(e, Message) and e.level == "warning")
+
+
+def _fail_for(run: str, load: Callable[[Trained], object]) -> Callable[[Trained], object]:
+    def failing(trained: Trained) -> object:
+        if trained.run.name == run:
+            raise FcaError("damaged")
+        return load(trained)
+
+    return failing
+
+
+def test_several_samples_are_other_ones_and_only_the_new_are_generated(workspace: Workspace) -> None:
+    one = evaluate_run(workspace, limit=1, scoring=FAST)
+    events: list[Event] = []
+    two = evaluate_run(workspace, limit=1, scoring=FAST, samples=2, report=events.append)
+    assert (_phases(events)["predict"], _phases(events)["predict, base alone"]) == (1, 1)
+    scores = [one.results["metrics"]["psnr"], two.results["metrics"]["psnr"]]
+    assert scores[1]["best_of"]["value"] >= scores[1]["value"]
+    assert scores[1]["best_of"]["value"] >= scores[0]["value"]
+    assert scores[0]["value"] != scores[1]["value"]
+    assert two.results["samples"] == 2
+    assert "best_of" not in scores[0]
+    with pytest.raises(Misuse, match="--num"):
+        evaluate_run(workspace, samples=0)
+
+
+def test_features_behind_distances_of_sets_are_kept_in_the_order_of_names(workspace: Workspace) -> None:
+    scoring = Scoring(metrics=("mini-fvd", "mini-kvd"))
+    result = evaluate_run(workspace, scoring=scoring)
+    assert result.folder is not None
+    mini = MiniFeatures()
+    for row in result.results["rows"]:
+        assert row["features"]["mini-fvd"] == row["features"]["mini-kvd"]
+        with np.load(result.folder / row["features"]["mini-fvd"]) as stored:
+            assert stored["predicted"].shape == stored["true"].shape == (VAL_CLIPS, 64)
+            if row["name"].startswith("fca"):
+                videos = [read_pngs(result.folder / "clips" / name) for name in result.results["names"]]
+                assert np.abs(stored["predicted"] - mini(videos)).max() < 1e-10
+            value = frechet_distance(stored["predicted"], stored["true"])
+        assert row["metrics"]["mini-fvd"]["value"] == pytest.approx(value, abs=1e-10)
+
+
+def test_given_frames_in_front_of_the_base_change_its_distance_of_sets_alone(workspace: Workspace) -> None:
+    scoring = Scoring(metrics=("psnr", "mini-fvd"))
+    own = evaluate_run(workspace, scoring=scoring).results["rows"]
+    true = evaluate_run(workspace, scoring=replace(scoring, prepend_given=True)).results["rows"]
+    assert true[0]["metrics"]["mini-fvd"]["value"] == own[0]["metrics"]["mini-fvd"]["value"]
+    assert true[1]["metrics"]["mini-fvd"]["value"] != own[1]["metrics"]["mini-fvd"]["value"]
+    assert [row["metrics"]["psnr"] for row in true] == [row["metrics"]["psnr"] for row in own]
+
+
+def test_seers_protocol_wants_seers_frames_and_keeps_its_numbers_apart(workspace: Workspace) -> None:
+    scoring = Scoring(protocol="seer", metrics=("psnr", "kvd-seer"))
+    with pytest.raises(FcaError, match="prepared with --protocol seer"):
+        evaluate_run(workspace, limit=1, scoring=scoring)
+    form = {"protocol": "seer", "frames": 16}
+    (workspace.data / "toy" / "dataset.json").write_text(json.dumps({"name": "toy", "reader": "ssv2", "form": form}))
+    events: list[Event] = []
+    result = evaluate_run(workspace, limit=1, scoring=scoring, report=events.append)
+    assert result.folder == workspace.runs / "first" / "eval" / "step-000004-seer"
+    sampling = result.results["conditions"]["sampling"]
+    assert (sampling["steps"], sampling["guidance"]) == (30, 7.5)
+    assert result.results["protocol"] == "seer"
+    assert any("of 2 given of 12 frames" in e.text for e in events if isinstance(e, Message))
+
+
 def test_a_larger_limit_only_adds_clips() -> None:
     clips = list(range(50))
     assert choose_clips(clips, 20)[:5] == choose_clips(clips, 5)  # type: ignore[arg-type, comparison-overlap]
@@ -139,98 +246,3 @@ def test_missing_runs_data_and_checkpoints_are_named(workspace: Workspace, tmp_p
     (workspace.data / "toy" / "dataset.json").unlink()
     with pytest.raises(FcaError, match="no prepared dataset 'toy'"):
         evaluate_run(workspace, run="first")
-
-
-# ---------------------------------------------------------------- any two folders
-
-
-def _folders(root: Path, count: int = 3) -> tuple[Path, Path]:
-    for number in range(count):
-        truth = source_video(number, frames=16)
-        write_pngs(root / "real" / f"v{number}", truth)
-        write_pngs(root / "pred" / f"v{number}", np.clip(truth.astype(int) + 9, 0, 255).astype(np.uint8))
-    return root / "pred", root / "real"
-
-
-def test_folders_are_scored_frame_by_frame(tmp_path: Path) -> None:
-    pred, real = _folders(tmp_path)
-    result = evaluate_folders(pred, real, given=2)
-    expected = np.mean([psnr(read_pngs(pred / f"v{n}"), read_pngs(real / f"v{n}"))[2:].mean() for n in range(3)])
-    assert result.results["metrics"]["psnr"]["value"] == pytest.approx(expected, abs=1e-12)
-    assert [row["name"] for row in result.results["rows"]] == ["prediction", COPY_ROW]
-    assert [row["name"] for row in evaluate_folders(pred, real).results["rows"]] == ["prediction"]
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "webm", "avi", "mov", "gif"])
-def test_every_kind_of_video_is_matched_with_pngs_by_name(tmp_path: Path, suffix: str) -> None:
-    _, real = _folders(tmp_path, count=1)
-    (tmp_path / "theirs").mkdir()
-    path = tmp_path / "theirs" / f"v0.{suffix}"
-    if suffix == "gif":
-        write_gif(path, source_video(0, 16), 8, hold=0)
-    elif suffix in ("mp4", "mov"):
-        write_mp4(tmp_path / "v0.mp4", source_video(0, 16), 8)
-        (tmp_path / "v0.mp4").rename(path)
-    else:
-        _write_av(path, source_video(0, 16), "libvpx-vp9" if suffix == "webm" else "mpeg4")
-    result = evaluate_folders(tmp_path / "theirs", real)
-    assert result.results["metrics"]["psnr"]["value"] > 28
-    assert f".{suffix}" in result.results["conditions"]["source"]
-
-
-def _write_av(path: Path, frames: np.ndarray, codec: str) -> None:
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=8)
-        stream.bit_rate = 4_000_000
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for pixels in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def test_names_that_differ_are_listed(tmp_path: Path) -> None:
-    pred, real = _folders(tmp_path)
-    (pred / "v1").rename(pred / "w1")
-    with pytest.raises(FcaError, match=r"only in .*real: v1; 1 only in .*pred: w1"):
-        evaluate_folders(pred, real)
-
-
-def test_lengths_sizes_and_unreadable_videos_are_listed_together(tmp_path: Path) -> None:
-    pred, real = _folders(tmp_path)
-    (pred / "v0" / "015.png").unlink()
-    write_pngs(pred / "v1", source_video(1, 16)[:, :32])
-    (pred / "v2" / "003.png").write_bytes(b"broken")
-    with pytest.raises(FcaError) as caught:
-        evaluate_folders(pred, real)
-    message = caught.value.message
-    assert "3 of 3" in message
-    assert "v0: 15 predicted and 16 true frames" in message
-    assert "v1: predicted 48x32, true 48x40" in message
-    assert "003.png" in message
-
-
-def test_two_videos_of_one_name_are_refused(tmp_path: Path) -> None:
-    pred, real = _folders(tmp_path, count=1)
-    write_mp4(pred / "v0.mp4", source_video(0, 16), 8)
-    with pytest.raises(FcaError, match="two videos named 'v0'"):
-        evaluate_folders(pred, real)
-
-
-def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
-    pred, _ = _folders(tmp_path, count=1)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FcaError, match="holds no videos"):
-        evaluate_folders(pred, tmp_path / "empty")
-    with pytest.raises(FcaError, match="does not exist"):
-        evaluate_folders(tmp_path / "nowhere", pred)
-
-
-def test_more_given_frames_than_there_are_is_refused(tmp_path: Path) -> None:
-    pred, real = _folders(tmp_path, count=1)
-    with pytest.raises(FcaError, match="16 frames, of which 16 are given"):
-        evaluate_folders(pred, real, given=16)
-    with pytest.raises(Misuse, match="--given"):
-        evaluate_folders(pred, real, given=-1)

@@ -23,7 +23,7 @@ from fcacli.data.dataset import sample_frames
 from fcacli.data.manifest import Clip
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError
-from fcacli.evaluation.report import copy_last_frame, score_clip
+from fcacli.evaluation.scoring import copy_last_frame, score_clip
 from fcacli.events import Report, track
 from fcacli.prediction.video import write_png
 from fcacli.workflows.benchmark.arms import Job, clips_of

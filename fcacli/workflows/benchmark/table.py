@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fcacli.evaluation.frechet import frechet_distance
+from fcacli.evaluation.intervals import bootstrap_interval
 from fcacli.evaluation.kernel import kernel_distance
-from fcacli.evaluation.report import bootstrap_interval
 from fcacli.events import Message, Report, silent
 from fcacli.workflows.benchmark.arms import ARMS, GROUPS, REFERENCE, Arm, Group
 from fcacli.workflows.benchmark.choose import tried

@@ -1,0 +1,242 @@
+"""`evaluate_folders`: whatever a tool wrote, matched by name, read exactly, and one clear error for what does not match."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trained_run import source_video
+
+from fcacli.errors import FcaError, Misuse
+from fcacli.evaluation.frame import psnr
+from fcacli.events import Event, Message
+from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_pngs
+from fcacli.workflows.evaluate import COPY_ROW
+from fcacli.workflows.evaluate_folders import evaluate_folders
+from fcacli.workflows.scoring_plan import Scoring
+
+FAST = Scoring(metrics=("psnr",))
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def _folders(root: Path, count: int = 3) -> tuple[Path, Path]:
+    for number in range(count):
+        truth = source_video(number, frames=16)
+        write_pngs(root / "real" / f"v{number}", truth)
+        write_pngs(root / "pred" / f"v{number}", np.clip(truth.astype(int) + 9, 0, 255).astype(np.uint8))
+    return root / "pred", root / "real"
+
+
+def test_folders_are_scored_frame_by_frame(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    result = evaluate_folders(pred, real, given=2)
+    expected = np.mean([psnr(read_pngs(pred / f"v{n}"), read_pngs(real / f"v{n}"))[2:].mean() for n in range(3)])
+    assert result.results["metrics"]["psnr"]["value"] == pytest.approx(expected, abs=1e-12)
+    assert [row["name"] for row in result.results["rows"]] == ["prediction", COPY_ROW]
+    assert [row["name"] for row in evaluate_folders(pred, real).results["rows"]] == ["prediction"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm", "avi", "mov", "gif"])
+def test_every_kind_of_video_is_matched_with_pngs_by_name(tmp_path: Path, suffix: str) -> None:
+    _, real = _folders(tmp_path, count=1)
+    (tmp_path / "theirs").mkdir()
+    path = tmp_path / "theirs" / f"v0.{suffix}"
+    if suffix == "gif":
+        write_gif(path, source_video(0, 16), 8, hold=0)
+    elif suffix in ("mp4", "mov"):
+        write_mp4(tmp_path / "v0.mp4", source_video(0, 16), 8)
+        (tmp_path / "v0.mp4").rename(path)
+    else:
+        _write_av(path, source_video(0, 16), "libvpx-vp9" if suffix == "webm" else "mpeg4")
+    result = evaluate_folders(tmp_path / "theirs", real)
+    assert result.results["metrics"]["psnr"]["value"] > 28
+    assert f".{suffix}" in result.results["conditions"]["source"]
+
+
+def _write_av(path: Path, frames: np.ndarray, codec: str) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=8)
+        stream.bit_rate = 4_000_000
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_arrays_are_scored_as_the_frames_they_hold(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    exact = evaluate_folders(pred, real, given=2).results
+    (tmp_path / "arrays").mkdir()
+    for number in range(3):
+        video = read_pngs(pred / f"v{number}")
+        np.save(tmp_path / "arrays" / f"v{number}.npy", video) if number else np.savez(tmp_path / "arrays" / "v0.npz", video)
+    found = evaluate_folders(tmp_path / "arrays", real, given=2).results
+    assert found["metrics"]["psnr"] == exact["metrics"]["psnr"]
+    assert found["content"] == exact["content"]
+    np.save(tmp_path / "arrays" / "v1.npy", read_pngs(pred / "v1") / 255.0)
+    with pytest.raises(FcaError, match=r"v1: cannot read .*values are float64, not bytes"):
+        evaluate_folders(tmp_path / "arrays", real, given=2, strict=True)
+
+
+def test_names_that_differ_are_listed(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    (pred / "v1").rename(pred / "w1")
+    with pytest.raises(FcaError, match=r"only in .*real: v1; 1 only in .*pred: w1"):
+        evaluate_folders(pred, real)
+
+
+def _warnings(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Message) and event.level == "warning"]
+
+
+def test_intersect_scores_what_both_have_alike_and_names_the_rest(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=5)
+    (pred / "v0").rename(pred / "w0")
+    (pred / "v1" / "015.png").unlink()
+    write_pngs(pred / "v2", source_video(2, 16)[:, :32])
+    events: list[Event] = []
+    found = evaluate_folders(pred, real, scoring=FAST, intersect=True, report=events.append).results
+    assert found["names"] == ["v3", "v4"]
+    assert found["conditions"]["left_out"] == ["v1", "v2"]
+    said = " ".join(_warnings(events))
+    assert all(words in said for words in ("real: v0", "pred: w0", "v1: 15 predicted", "v2: predicted 48x32"))
+    (tmp_path / "other").mkdir()
+    (pred / "v3").rename(tmp_path / "other" / "x")
+    with pytest.raises(FcaError, match="no name in common"):
+        evaluate_folders(tmp_path / "other", real, intersect=True)
+
+
+def test_lengths_and_sizes_are_listed_together(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    (pred / "v0" / "015.png").unlink()
+    write_pngs(pred / "v1", source_video(1, 16)[:, :32])
+    (pred / "v2" / "003.png").write_bytes(b"broken")
+    with pytest.raises(FcaError) as caught:
+        evaluate_folders(pred, real)
+    message = caught.value.message
+    assert "3 of 3" in message
+    assert "v0: 15 predicted and 16 true frames" in message
+    assert "v1: predicted 48x32, true 48x40" in message
+    assert "003.png" in message
+    assert "--intersect" not in caught.value.hint
+
+
+def test_one_unreadable_video_is_reported_and_the_rest_is_scored(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    (pred / "v2" / "003.png").write_bytes(b"broken")
+    events: list[Event] = []
+    found = evaluate_folders(pred, real, scoring=FAST, report=events.append).results
+    assert found["names"] == ["v0", "v1"]
+    assert found["conditions"]["left_out"] == ["v2"]
+    assert len(_warnings(events)) == 1 and "003.png" in _warnings(events)[0]
+    with pytest.raises(FcaError, match=r"1 of 3 videos cannot be scored; v2: .*003\.png"):
+        evaluate_folders(pred, real, scoring=FAST, strict=True)
+
+
+def test_true_given_frames_go_in_front_of_predictions_with_and_without_their_own(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    scoring = Scoring(metrics=("psnr", "mini-fvd"), prepend_given=True)
+    own = evaluate_folders(pred, real, given=2, scoring=Scoring(metrics=("psnr", "mini-fvd"))).results["metrics"]
+    replaced = evaluate_folders(pred, real, given=2, scoring=scoring).results["metrics"]
+    for number in range(3):
+        write_pngs(tmp_path / "short" / f"v{number}", read_pngs(pred / f"v{number}")[2:])
+    added = evaluate_folders(tmp_path / "short", real, given=2, scoring=scoring).results["metrics"]
+    assert added == replaced
+    assert replaced["psnr"] == own["psnr"]
+    assert replaced["mini-fvd"]["value"] != own["mini-fvd"]["value"]
+    assert "2 given ones too (the true ones" in replaced["mini-fvd"]["conditions"]["frames"]
+    with pytest.raises(FcaError, match="14 predicted and 16 true frames"):
+        evaluate_folders(tmp_path / "short", real, given=2)
+    with pytest.raises(Misuse, match="--given"):
+        evaluate_folders(tmp_path / "short", real, scoring=scoring)
+
+
+def test_prompts_beside_the_true_videos_are_read_where_a_metric_needs_them(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=2)
+    scoring = Scoring(metrics=("psnr", "mini-clip-text"))
+    (real / "v0.txt").write_text("pushing red cup left")
+    lost = evaluate_folders(pred, real, scoring=scoring).results["missing"]
+    assert [one["metric"] for one in lost] == ["mini-clip-text"]
+    (real / "v1.txt").write_text("pushing red cup left")
+    found = evaluate_folders(pred, real, scoring=scoring).results
+    assert found["missing"] == []
+    assert all(-1 <= value <= 1 for value in found["metrics"]["mini-clip-text"]["per_clip"])
+
+
+def test_out_holds_results_page_and_features(tmp_path: Path) -> None:
+    import json
+
+    pred, real = _folders(tmp_path)
+    result = evaluate_folders(
+        pred, real, given=2, scoring=Scoring(metrics=("psnr", "mini-fvd"), intervals=True), out=tmp_path / "out"
+    )
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == result.results
+    assert result.results["metrics"]["mini-fvd"]["interval"][0] < result.results["metrics"]["mini-fvd"]["interval"][1]
+    assert all(path.is_file() for path in result.files)
+    for row in result.results["rows"]:
+        assert (tmp_path / "out" / row["features"]["mini-fvd"]).is_file()
+    assert evaluate_folders(pred, real, given=2, scoring=FAST).files == []
+
+
+def test_a_video_of_more_pixels_than_are_scored_at_once_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pred, real = _folders(tmp_path, count=1)
+    monkeypatch.setattr("fcacli.evaluation.pairs.MOST_PIXELS", 16 * 40 * 48)
+    evaluate_folders(pred, real, scoring=FAST)
+    monkeypatch.setattr("fcacli.evaluation.pairs.MOST_PIXELS", 16 * 40 * 48 - 1)
+    with pytest.raises(FcaError, match="over 15 frames of 48x40, more than is scored at once"):
+        evaluate_folders(pred, real, scoring=FAST)
+
+
+def test_features_are_kept_by_content_and_a_cache_that_cannot_be_written_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fcacli.mini import features
+
+    pred, real = _folders(tmp_path)
+    scoring = Scoring(metrics=("mini-fvd",))
+    found = evaluate_folders(pred, real, given=2, scoring=scoring).results["metrics"]
+    seen: list[int] = []
+    of = features.features_of
+    monkeypatch.setattr(features, "features_of", lambda videos: seen.append(len(videos)) or of(videos))
+    (pred / "v1").rename(pred / "w1"), (real / "v1").rename(real / "w1")
+    assert evaluate_folders(pred, real, given=2, scoring=scoring).results["metrics"]["mini-fvd"]["value"] == pytest.approx(
+        found["mini-fvd"]["value"], abs=1e-10
+    )
+    assert seen == []
+    write_pngs(pred / "v0", source_video(7, 16))
+    evaluate_folders(pred, real, given=2, scoring=scoring)
+    assert seen == [1]
+    (tmp_path / "no-folder").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-folder"))
+    evaluate_folders(pred, real, given=2, scoring=scoring)
+    assert len(seen) == 1 + 9
+
+
+def test_two_videos_of_one_name_are_refused(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=1)
+    write_mp4(pred / "v0.mp4", source_video(0, 16), 8)
+    with pytest.raises(FcaError, match="two videos named 'v0'"):
+        evaluate_folders(pred, real)
+
+
+def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
+    pred, _ = _folders(tmp_path, count=1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FcaError, match="holds no videos"):
+        evaluate_folders(pred, tmp_path / "empty")
+    with pytest.raises(FcaError, match="does not exist"):
+        evaluate_folders(tmp_path / "nowhere", pred)
+
+
+def test_more_given_frames_than_there_are_is_refused(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=1)
+    with pytest.raises(FcaError, match="16 frames, of which 16 are given"):
+        evaluate_folders(pred, real, given=16)
+    with pytest.raises(Misuse, match="--given"):
+        evaluate_folders(pred, real, given=-1)
