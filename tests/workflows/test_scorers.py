@@ -20,7 +20,7 @@ from fcacli.prediction.video import write_pngs
 from fcacli.workflows.evaluate_folders import evaluate_folders
 from fcacli.workflows.scoring_plan import Scoring
 
-GIVEN, FRAMES, TEXT = 1, 9, "pushing red cup left"
+GIVEN, FRAMES, TEXT = 7, 9, "pushing red cup left"
 
 
 @pytest.fixture(scope="module")
@@ -72,4 +72,4 @@ def test_numbers_are_those_of_the_networks_by_hand(
 
     assert found["fvd"]["conditions"]["preset"] == "cdfvd"
     assert found["fvd"]["conditions"]["weights"] == {"i3d": {"file": "i3d", "checksum": "unverified, pinned"}}
-    assert "1 given ones too" in found["fvd"]["conditions"]["frames"]
+    assert "7 given ones too" in found["fvd"]["conditions"]["frames"]
