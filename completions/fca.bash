@@ -14,7 +14,7 @@ _fca() {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        _fca_words "prepare train predict eval demo benchmark toy doctor completions --help --version"
+        _fca_words "prepare train predict eval compare demo benchmark toy weights doctor completions --help --version"
         return
     fi
     case "$command $previous" in
@@ -37,8 +37,15 @@ _fca() {
         "eval --split") _fca_words "train val test"; return ;;
         "eval --pred") _fca_files -d; return ;;
         "eval --real") _fca_files -d; return ;;
+        "eval --out") _fca_files -d; return ;;
+        "eval --protocol") _fca_words "ours seer"; return ;;
+        "eval --fvd-preset") _fca_words "tf styleganv videogpt cdfvd"; return ;;
+        "eval --i3d") _fca_files -d; return ;;
+        "eval --weights-dir") _fca_files -d; return ;;
         "benchmark --only") _fca_words "base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width"; return ;;
-        "prepare --name" | "prepare --workers" | "prepare --shard" | "prepare --limit" | "prepare --filter" | "prepare --frames" | "prepare --init-frames" | "prepare --size" | "prepare --fps" | "prepare --camera" | "prepare --fold" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --device" | "eval --given" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;
+        "weights --fetch") _fca_words "i3d lpips-trunk lpips-linear clip inception"; return ;;
+        "weights --weights-dir") _fca_files -d; return ;;
+        "prepare --name" | "prepare --workers" | "prepare --shard" | "prepare --limit" | "prepare --filter" | "prepare --frames" | "prepare --init-frames" | "prepare --size" | "prepare --fps" | "prepare --camera" | "prepare --fold" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --num" | "eval --i2v" | "eval --device" | "eval --given" | "eval --metrics" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;
     esac
     case "$command" in
         prepare)
@@ -54,7 +61,10 @@ _fca() {
             _fca_files -f
             ;;
         eval)
-            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --split --limit --device --pred --real --given --json --verbose --quiet --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --split --limit --num --no-others --i2v --device --pred --real --given --intersect --out --metrics --protocol --fvd-preset --i3d --weights-dir --ci --prepend-given --strict --json --verbose --quiet --help"; return; fi
+            ;;
+        compare)
+            if [[ $current == -* ]]; then _fca_words "--anyway --json --verbose --quiet --help"; return; fi
             ;;
         demo)
             if [[ $current == -* ]]; then _fca_words "--seed --clips --steps --json --verbose --quiet --help"; return; fi
@@ -67,6 +77,9 @@ _fca() {
         toy)
             if [[ $current == -* ]]; then _fca_words "--clips --seed --size --json --verbose --quiet --help"; return; fi
             _fca_files -d
+            ;;
+        weights)
+            if [[ $current == -* ]]; then _fca_words "--fetch --weights-dir --json --verbose --quiet --help"; return; fi
             ;;
         doctor)
             if [[ $current == -* ]]; then _fca_words "--json --help"; return; fi

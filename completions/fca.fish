@@ -84,19 +84,38 @@ complete -c fca -n '__fish_seen_subcommand_from predict' -l json -d 'Print the r
 complete -c fca -n '__fish_seen_subcommand_from predict' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l help -s h -d 'Show help'
-complete -c fca -n __fish_use_subcommand -a eval -d 'Score predictions per frame (PSNR, SSIM) beside copy-last-frame and the unadapted base'
+complete -c fca -n __fish_use_subcommand -a eval -d 'Score predictions beside copy-last-frame, the unadapted base and the other runs; write a page to look at'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l run -d 'Run below runs/' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l checkpoint -d 'Checkpoint of the run' -x
 complete -c fca -n '__fish_seen_subcommand_from eval' -l split -d 'Whose clips to score' -x -a 'train val test'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l limit -d 'Score at most so many clips' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l num -d 'Predictions of each clip: their mean, and the best of them named as such' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l no-others -d 'No rows for the workspaces other runs'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l i2v -d 'A row for a pre-trained pipeline: cogvideox-5b-i2v, cogvideox1.5-5b-i2v, a hub id or folder' -x
 complete -c fca -n '__fish_seen_subcommand_from eval' -l device -d 'cpu, cuda, cuda:1, ' -x
 complete -c fca -n '__fish_seen_subcommand_from eval' -l pred -d 'Predicted videos' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l real -d 'True videos, paired by file name' -x -a '(__fish_complete_directories)'
-complete -c fca -n '__fish_seen_subcommand_from eval' -l given -d 'Leave out so many first frames, the given ones' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l given -d 'How many first frames are given; per-frame metrics leave them out' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l intersect -d 'Score the videos that both have, alike in length and size'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l out -d 'Write results.json and report.html there' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l metrics -d 'psnr, ssim, lpips, clip-text, clip-init, flickering, fvd, kvd, kvd-seer, fid, mini-...; joined by commas' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l protocol -d 'All conditions at once: ours, or those of Seers numbers' -x -a 'ours seer'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l fvd-preset -d 'Whose FVD' -x -a 'tf styleganv videogpt cdfvd'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l i3d -d 'I3D weights' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l weights-dir -d 'Where weights are looked for first' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l ci -d 'Bootstrap intervals of FVD and the like too'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l prepend-given -d 'The true given frames in front of every prediction'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l strict -d 'Stop at a clip that cannot be read'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l json -d 'Print the result as one JSON document'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a compare -d 'Compare results with the first of them, clip by clip: every difference with its interval (paired bootstrap)'
+complete -c fca -n '__fish_seen_subcommand_from compare' -l anyway -d 'Although conditions differ, on the clips that all have'
+complete -c fca -n '__fish_seen_subcommand_from compare' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from compare' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from compare' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from compare' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a demo -d 'Watch it work: draw a dataset, prepare, train, predict held-out clips, score. About 10 minutes on two cores'
 complete -c fca -n '__fish_seen_subcommand_from demo' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from demo' -l seed -d 'Seed of all that is random' -x
@@ -131,6 +150,13 @@ complete -c fca -n '__fish_seen_subcommand_from toy' -l json -d 'Print the resul
 complete -c fca -n '__fish_seen_subcommand_from toy' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from toy' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from toy' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a weights -d 'Show the pretrained weights that metrics of fca eval need: where from, here or not, checksum'
+complete -c fca -n '__fish_seen_subcommand_from weights' -l fetch -d 'Fetch these weights, or all that this metric needs; may be repeated' -x -a 'i3d lpips-trunk lpips-linear clip inception'
+complete -c fca -n '__fish_seen_subcommand_from weights' -l weights-dir -d 'Look here first, and fetch into it' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from weights' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from weights' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from weights' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from weights' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a doctor -d 'Show versions, devices, memory, codecs and what --base auto would choose; works offline'
 complete -c fca -n '__fish_seen_subcommand_from doctor' -l json -d 'Print the result as one JSON document'
 complete -c fca -n '__fish_seen_subcommand_from doctor' -l help -s h -d 'Show help'

@@ -18,7 +18,8 @@ CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 30, 3.0
 
 def judge(stage: Stage) -> None:
     """Log the share of clips that show the named colour, the named thing, and the named motion."""
-    pipeline = load_pipeline(stage.out).to(stage.device)
+    pipeline: Any = load_pipeline(stage.out)
+    pipeline.to(stage.device)
     actions = [sample_clip(HELD_OUT_SEED, FIRST + i, "base").action for i in range(CLIPS)]
     shown = []
     for first in range(0, CLIPS, BATCH):
