@@ -100,7 +100,7 @@ def plan(asked: Scoring, facts: Facts, report: Report) -> Plan:
         for kind in weights_of(name):
             found = asked.i3d if kind == "i3d" and asked.i3d else find_weights(kind, asked.weights_dir)
             if found is None:
-                missing[name] = Missing(name, f"no {kind} weights here", f"fca weights --fetch {kind}")
+                missing[name] = Missing(name, f"no {kind} weights here", f"fca weights --fetch {name}")
             else:
                 weights[kind] = found
     names = tuple(name for name in wanted if name not in missing)

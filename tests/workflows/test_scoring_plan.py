@@ -31,7 +31,7 @@ def test_without_weights_the_rest_is_computed_and_what_is_missing_is_said_with_h
     found = plan(Scoring(), FACTS, silent)
     assert found.names == PIXELS
     assert {one.metric for one in found.missing} == {"lpips", "clip-text", "clip-init", "fvd", "kvd", "fid"}
-    assert {one.how for one in found.missing if one.metric == "fvd"} == {"fca weights --fetch i3d"}
+    assert {one.how for one in found.missing if one.metric == "fvd"} == {"fca weights --fetch fvd"}
 
 
 def test_what_has_its_weights_is_computed_unasked(there: set[str], tmp_path: Path) -> None:
