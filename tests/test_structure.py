@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
     "cli": 3,
     "workflows": 2,
-    **dict.fromkeys(("training", "prediction", "evaluation", "data", "model", "mini"), 1),
+    **dict.fromkeys(("training", "prediction", "evaluation", "data", "model", "mini", "planning"), 1),
     **dict.fromkeys(("config", "workspace", "errors", "events"), 0),
 }
 FORBIDDEN = {

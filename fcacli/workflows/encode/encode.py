@@ -135,7 +135,7 @@ def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipCon
     store, encoder = EncodedStore(dataset / "cache"), encoder_id(base)
     remove_old_entries(store.folder, report)
     keys = {split: keys_of(clips[split], clip_config, encoder) for split in clips}
-    planned = plan(base, clip_config, _counts(keys))
+    planned = plan(base, clip_config, counts_of(keys))
     job = _Job(base, dataset, clips, clip_config, store, keys, planned, caption_key("", encoder), report)
     wanted = job.wanted()
     make_room(store, planned, wanted, f"{dataset.name} for {base.spec.name} at {_size(clip_config)}", report)
@@ -274,7 +274,8 @@ class _Job:
             error.say(self.report)
 
 
-def _counts(keys: dict[Split, tuple[Keys, Keys]]) -> Counts:
+def counts_of(keys: dict[Split, tuple[Keys, Keys]]) -> Counts:
+    """Distinct entries of the keys of `keys_of`."""
     (clips, captions), (val_clips, val_captions) = (
         [len(np.unique(part)) for part in keys[split]] for split in ("train", "val")
     )
