@@ -82,10 +82,17 @@ class CountingFakes(FakeTensorMode):
 
     def __init__(self, meter: Meter):
         super().__init__(allow_non_fake_inputs=True)
-        self._meter = meter
+        self._meter, self._inside = meter, False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        results = super().__torch_dispatch__(func, types, args, kwargs)
+        if self._inside:  # torch finds out a result's shape by a slower form of the operation, which has results of its own
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        self._inside = True
+        try:
+            results = super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._inside = False
+        self.fake_tensor_converter.meta_converter.tensor_memo.clear()  # of new parameters; peft could not convert them
         self._meter.made(func, args, results)
         return results
 
