@@ -14,9 +14,9 @@ from fcacli.config import FCAConfig, TrainConfig
 from fcacli.planning.memory import Memory
 
 CONTEXT = 600_000_000
-"""Bytes that CUDA's context and the libraries' workspaces take of a device besides tensors: an assumption, no figure of a card."""
+"""Bytes that CUDA's context and the libraries' workspaces take of a device besides tensors: assumed, no card was measured."""
 FRAGMENTATION = 0.05
-"""Share of the tensors' peak that the caching allocator holds besides, in blocks that nothing fits into: an assumption."""
+"""Share of the tensors' peak that the caching allocator holds besides, in blocks that nothing fits into: assumed."""
 
 Changes = dict[str, Any]
 """Names and values as TrainOptions has them."""

@@ -12,14 +12,13 @@ from functools import cached_property
 from typing import Any
 
 from fcacli.config import ClipConfig, TrainConfig
-from fcacli.model.bases import BaseSpec
+from fcacli.data.dataset import Images
 from fcacli.model.bases.frames import safe_frames
-from fcacli.model.bases.published import part_configs
 from fcacli.planning import cuda
 from fcacli.planning.encoders import Part, trace_decoding, trace_part
 from fcacli.planning.live import CountingFakes, Meter
-from fcacli.planning.shaped import Configs, ShapedBase
-from fcacli.planning.training import Kind, Marks, at_depth, fake_optimizer, trace_training
+from fcacli.planning.shaped import Kind, ShapedBase
+from fcacli.planning.training import Marks, at_depth, fake_optimizer, trace_training
 
 PARTS = {"text_encoder": "captions", "vae": "videos", "image_encoder": "images"}
 """Encoders in the order of their work, and what they encode."""
@@ -66,35 +65,38 @@ class Planner:
     """Plans configurations of one base at one clip size; what does not depend on the rest is traced once.
 
     Args:
-        batches: clips or captions that are encoded at once, by what they are; see workflows/encode/batches.py.
+        kind: the device.
+        batches: clips or captions that are encoded at once, by what they are; empty where all is encoded.
         decoded: clips that wait, decoded, for the encoder.
         in_memory: bytes of encoded clips that training keeps in main memory.
+        images: "frames" where their features are computed while training: the image encoder stays.
     """
 
     def __init__(
-        self, spec: BaseSpec, clip: ClipConfig, kind: Kind, batches: Mapping[str, int], decoded: int = 0, in_memory: int = 0
+        self,
+        base: ShapedBase,
+        clip: ClipConfig,
+        kind: Kind,
+        batches: Mapping[str, int],
+        decoded: int = 0,
+        in_memory: int = 0,
+        images: Images = "packed",
     ):
-        import torch
-
-        self._spec, self._clip, self._kind = spec, clip, kind
-        self._batches, self._decoded, self._in_memory = batches, decoded, in_memory
-        self.configs: Configs = part_configs(spec)
-        heads = self.configs["transformer"]
-        small = heads["num_attention_heads"] * heads["attention_head_dim"] < 1024
-        self.dtype = torch.float32 if kind == "cpu" or small else torch.bfloat16  # as CogVideoX chooses it
-
-    def base(self, layers: int | None = None) -> ShapedBase:
-        """Outside of CountingFakes its parts are real: ask it for configurations only."""
-        return ShapedBase(self._spec, self.configs, self.dtype, layers)
+        self._base, self._clip, self._kind = base, clip, kind
+        self._batches, self._decoded, self._in_memory, self._images = batches, decoded, in_memory, images
 
     def memory(self, config: TrainConfig) -> Memory:
-        marks = at_depth(lambda layers: self._traced(self._train, layers, config), self.configs["transformer"]["num_layers"])
+        """Peaks of all phases under `config`."""
+        marks = at_depth(lambda layers: self._traced(self._train, layers, config), self._base.layers)
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
-        resident = sum(stays.values())
+        encoder = self._traced(self._part, "image_encoder", config.batch_size).weights if self._images == "frames" else 0
+        resident = sum(stays.values()) + encoder
+        step = encoder + max(size for name, size in marks.items() if name.startswith("step/"))
+        sampling = encoder + marks["sampling"]
         phases = [
             *self._encoding,
-            self._phase("training step", max(size for name, size in marks.items() if name.startswith("step/")), self._loaded(stays)),
-            self._phase("validation: sampling", marks["sampling"], 2 * stays["adapter"], "first one, with the parity gate"),
+            self._phase("training step", step, self._loaded(stays)),
+            self._phase("validation: sampling", sampling, 2 * stays["adapter"], "first one, with the parity gate"),
             self._phase("validation: decoding", resident + self._decoding.peak, self._decoding.weights),
             self._phase("saving", resident, stays["adapter"]),
         ]
@@ -117,7 +119,7 @@ class Planner:
     @cached_property
     def _encoding(self) -> tuple[Phase, ...]:
         phases = []
-        for part, what in PARTS.items():
+        for part, what in PARTS.items() if self._batches else ():
             batch = self._batches[what]
             whole, one = (self._traced(self._part, part, size) for size in (batch, 1))
             frames = safe_frames(self._clip.frames) * self._clip.width * self._clip.height * 3 if what == "videos" else 0
@@ -141,10 +143,10 @@ class Planner:
             return trace(meter, *arguments)
 
     def _train(self, meter: Meter, layers: int, config: TrainConfig) -> Marks:
-        return trace_training(self.base(layers), config, meter, self._kind, fake_optimizer)
+        return trace_training(self._base.again(layers), config, meter, self._kind, fake_optimizer)
 
     def _part(self, meter: Meter, part: str, batch: int) -> Part:
-        return trace_part(self.base(), part, self._clip, batch, meter)
+        return trace_part(self._base.again(), part, self._clip, batch, meter)
 
     def _decode(self, meter: Meter) -> Part:
-        return trace_decoding(self.base(), self._clip, meter)
+        return trace_decoding(self._base.again(), self._clip, meter)

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from fcacli.model.bases import BaseSpec
 from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.model.bases.published import part_configs
 
 Configs = Mapping[str, Mapping[str, Any]]
 """Of the parts, see model/bases/published.py."""
+Kind = Literal["cuda", "cpu"]
+"""The device that is planned for."""
+
+
+def shaped_base(spec: BaseSpec, kind: Kind) -> ShapedBase:
+    """The base of `spec` in the type that it has on such a device.
+
+    Raises:
+        FcaError: a configuration is not to be had.
+    """
+    configs = part_configs(spec)
+    transformer = configs["transformer"]
+    small = transformer["num_attention_heads"] * transformer["attention_head_dim"] < 1024
+    return ShapedBase(spec, configs, torch.float32 if kind == "cpu" or small else torch.bfloat16)
 
 
 class ShapedBase(CogVideoX):
     """A CogVideoX whose parts have the right shapes and no right values.
+
+    Inside CountingFakes; outside of it, parts would take memory: ask it for configurations only.
 
     Args:
         configs: of its parts.
@@ -28,6 +45,10 @@ class ShapedBase(CogVideoX):
         self._configs = {part: dict(config) for part, config in configs.items()} | {"image_preprocessor": {}}
         if layers is not None:
             self._configs["transformer"]["num_layers"] = layers
+
+    def again(self, layers: int | None = None) -> ShapedBase:
+        """The same with no part made yet, and so many layers."""
+        return ShapedBase(self.spec, self._configs, self.dtype, layers)
 
     def _part(self, name: str) -> Any:
         if name not in self._parts:

@@ -1,7 +1,7 @@
 """The bytes of training: what stays on the device, one step, and the sampling of a validation. The project's own code runs.
 
-Fake tensors are given to it by planner, real ones by the tests that count. A transformer's layers are alike, so a step is traced
-at two small depths, and its peaks, each at a place of its own (below), go on in a straight line to the real depth.
+Planned with fake tensors, and counted with real ones by the tests. The layers of a transformer are alike: a step is traced
+at two small depths, and its peaks, each at a place of its own (`_place`), go on in a straight line to the real depth.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from fcacli.model.bases.frames import latent_frames
 from fcacli.model.conditioning import Given
 from fcacli.planning.live import Meter
 from fcacli.planning.optimizer import eight_bit_state
+from fcacli.planning.shaped import Kind
 from fcacli.training.loop import attention_kernels
 from fcacli.training.objective import Draw, diffusion_loss
 from fcacli.training.optim import make_optimizer
@@ -30,7 +31,6 @@ DEPTHS = (2, 3)
 """Layers at which a deeper transformer is traced."""
 Marks = dict[str, int]
 """Bytes by the name of a place."""
-Kind = Literal["cuda", "cpu"]
 MakeOptimizer = Callable[[Sequence[tuple[str, Parameter]], TrainConfig], Any]
 """As training/optim.py's."""
 
@@ -146,7 +146,7 @@ def _place(name: str, layers: int) -> str:
 
 
 @torch.no_grad()
-def _sampling(base: CogVideoX, adapter: Adapter, config: TrainConfig, parameters: list[Any], meter: Meter) -> None:
+def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: list[Any], meter: Meter) -> None:
     """Conditioning and one denoising step of prediction/sampler.py; at a run's first validation, when the parity gate has
     loaded the checkpoint as a second adapter."""
     second = [torch.empty_like(parameter) for parameter in parameters]

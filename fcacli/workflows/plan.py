@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcacli.config import TrainConfig
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
 from fcacli.workflows.devices import choose_gpus, computes_bf16
 from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
@@ -19,9 +19,11 @@ from fcacli.workspace import Workspace
 
 if TYPE_CHECKING:
     from fcacli.model.bases import BaseSpec
+    from fcacli.model.bases.cogvideox import CogVideoX
     from fcacli.planning.choice import Tried
     from fcacli.planning.memory import Memory, Planner
-    from fcacli.planning.training import Kind
+    from fcacli.planning.shaped import Kind, ShapedBase
+    from fcacli.workflows.encode.plan import Plan as Encodings
 
 __all__ = ["Disk", "Planned", "plan"]
 
@@ -69,8 +71,8 @@ class Planned:
         if self.memory.kind == "cuda":
             lines[0] += " (with CUDA's more: not measured)"
             lines.append(
-                f"besides, on the device (assumed, not measured): CUDA context {_gb(CONTEXT)}, fragmentation {FRAGMENTATION:.0%}; "
-                f"so the card has to have {_gb(self.card)}, for {self.memory.peak.name}"
+                f"besides, on the device (assumed, not measured): CUDA context {_gb(CONTEXT)}, "
+                f"fragmentation {FRAGMENTATION:.0%}; so the card has to have {_gb(self.card)}, for {self.memory.peak.name}"
             )
         return lines
 
@@ -96,41 +98,60 @@ def plan(
     from fcacli.model.bases import resolve_base
 
     options = options or TrainOptions()
+    if gpus is not None and gpus > 1:
+        raise Misuse(f"--gpus {gpus}: training runs on one device so far", "fca plan --gpus 1")
     spec = resolve_base(options.base or "auto")
     kind: Kind = "cuda" if gpu_memory is not None else _kind(gpus, spec)
     config = resolve(options, spec, "", options.data or "", kind == "cuda" or computes_bf16("cpu"))
-    planner, disk = _planner(workspace, spec, config, kind)
+    base, encodings = _shaped(spec, config, kind), None
+    try:
+        encodings = _encodings(base, workspace.dataset(config.data or None), config)
+    except FcaError as error:  # nothing is prepared yet, or nothing of that length
+        if options.data is not None:
+            raise
+        report(Message(f"{error.message}: planned without data", "detail"))
+    planner = _planner(base, config, kind, encodings)
     report(Message(f"base {spec.name} ({spec.reason}), planned for {'a CUDA device' if kind == 'cuda' else 'the CPU'}"))
     if gpu_memory is None:
         tried = [_as_asked(config, planner)]
     else:
-        tried = _fitting(config, options, planner, _room_of_card(gpu_memory), report)
+        tried = _fitting(config, options, base, planner, _room_of_card(gpu_memory), report)
         if not _room_of_card(gpu_memory)(tried[-1].memory):
             raise _nothing_fits(tried, gpu_memory)
-    return _planned(workspace, options, spec, tried, disk, keep, gpu_memory, gpus if kind == "cpu" else gpus or 1)
+    return _planned(
+        workspace, options, spec, tried, _disk(base, config, encodings), keep, gpu_memory, gpus if kind == "cpu" else gpus or 1
+    )
 
 
-def require_room(options: TrainOptions, config: TrainConfig, spec: BaseSpec, device: str, gpus: int | None, report: Report) -> None:
-    """Before `fca train` begins: does it fit this machine?
+def require_room(
+    loaded: CogVideoX, dataset: Path, config: TrainConfig, options: TrainOptions, gpus: int | None, report: Report
+) -> None:
+    """Before `fca train` begins on a base: does it fit this machine?
 
     Raises:
         FcaError: it does not; the hint is a line that does, if there is one.
     """
-    kind: Kind = "cuda" if device == "cuda" else "cpu"
+    from fcacli.workflows.encode.encode import all_encoded
+
+    kind: Kind = "cuda" if loaded.device.type == "cuda" else "cpu"
     free = free_device() if kind == "cuda" else free_memory()
-    if free is None or fits_easily(spec, config, free):
+    if free is None or fits_easily(loaded, config, free):
         return
-    planner, _ = _planner(None, spec, config, kind)
+    base = _shaped(loaded.spec, config, kind)
+    encoded = all_encoded(loaded, dataset, config.clip)
+    planner = _planner(base, config, kind, _encodings(base, dataset, config), encoded)
     fits = _room_free(free)
     if fits((asked := _as_asked(config, planner)).memory):
         return
-    tried = _fitting(config, options, planner, fits, report)
+    tried = _fitting(config, options, base, planner, fits, report)
     where = "GPU memory" if kind == "cuda" else "memory"
     peak = asked.memory.peak.name
     message = f"{peak} needs {_gb(asked.memory.needed)} of {where}, {_gb(free)} are free (fca plan shows all phases)"
     line = f"fca train {as_arguments(replace(options, **tried[-1].changes), gpus)}"
     found = fits(tried[-1].memory)
-    raise FcaError(message, f"{line}\nor --force, to try it" if found else "a smaller --size, fewer --frames, or --force, to try it")
+    raise FcaError(
+        message, f"{line}\nor --force, to try it" if found else "a smaller --size, fewer --frames, or --force, to try it"
+    )
 
 
 # ---------------------------------------------------------------- its parts
@@ -142,30 +163,48 @@ def _kind(gpus: int | None, spec: BaseSpec) -> Kind:
     return "cuda"
 
 
-def _planner(workspace: Workspace | None, spec: BaseSpec, config: TrainConfig, kind: Kind) -> tuple[Planner, Disk]:
-    """A planner, and the disk that encodings take; without a workspace none are looked for."""
-    from fcacli.planning.memory import Planner
-    from fcacli.workflows.encode.batches import AHEAD, batches_of
+def _shaped(spec: BaseSpec, config: TrainConfig, kind: Kind) -> ShapedBase:
+    """
+    Raises:
+        Misuse: the clip or the adapter does not fit the base.
+    """
+    from fcacli.planning.shaped import shaped_base
     from fcacli.workflows.train import require_fit
 
-    planner = Planner(spec, config.clip, kind, batches_of(kind), AHEAD)
-    base = planner.base()
+    base = shaped_base(spec, kind)
     require_fit(base, config)
-    return planner, _encodings(workspace, base, config) if workspace else Disk(None, "", 0)
+    return base
 
 
-def _encodings(workspace: Workspace, base, config: TrainConfig) -> Disk:  # type: ignore[no-untyped-def]
+def _encodings(base: ShapedBase, dataset: Path, config: TrainConfig) -> Encodings:
+    """What the encodings of a prepared dataset take; which clips are the same does not depend on the encoder."""
     from fcacli.workflows.encode.encode import choose_clips, counts_of, keys_of
+    from fcacli.workflows.encode.plan import plan as plan_encodings
+
+    clips = choose_clips(dataset, config.clip)
+    return plan_encodings(base, config.clip, counts_of({split: keys_of(clips[split], config.clip, "") for split in clips}))
+
+
+def _planner(base: ShapedBase, config: TrainConfig, kind: Kind, encodings: Encodings | None, encoded: bool = False) -> Planner:
+    from fcacli.planning.memory import Planner
+    from fcacli.training.loader import IN_MEMORY
+    from fcacli.workflows.encode.batches import AHEAD, batches_of
+
+    batches = {} if encoded else batches_of(kind)
+    if encodings is None:
+        return Planner(base, config.clip, kind, batches, AHEAD)
+    kept = encodings.total if encodings.total <= IN_MEMORY else 0
+    return Planner(base, config.clip, kind, batches, AHEAD, kept, encodings.images)
+
+
+def _disk(base: ShapedBase, config: TrainConfig, encodings: Encodings | None) -> Disk:
     from fcacli.workflows.encode.plan import Counts, gigabytes
     from fcacli.workflows.encode.plan import plan as plan_encodings
 
-    try:
-        clips = choose_clips(workspace.dataset(config.data or None), config.clip)
-    except FcaError:
-        thousand = plan_encodings(base, config.clip, Counts(1000, 1000))
-        return Disk(None, f"no prepared data here; 1,000 clips with as many captions take {gigabytes(thousand.total)}", 0)
-    planned = plan_encodings(base, config.clip, counts_of({split: keys_of(clips[split], config.clip, "") for split in clips}))
-    return Disk(planned.total, planned.said(), 0)
+    if encodings is not None:
+        return Disk(encodings.total, encodings.said(), 0)
+    thousand = plan_encodings(base, config.clip, Counts(1000, 1000))
+    return Disk(None, f"no prepared data here; 1,000 clips with as many captions take {gigabytes(thousand.total)}", 0)
 
 
 def _as_asked(config: TrainConfig, planner: Planner) -> Tried:
@@ -175,7 +214,12 @@ def _as_asked(config: TrainConfig, planner: Planner) -> Tried:
 
 
 def _fitting(
-    config: TrainConfig, options: TrainOptions, planner: Planner, fits: Callable[[Memory], bool], report: Report
+    config: TrainConfig,
+    options: TrainOptions,
+    base: ShapedBase,
+    planner: Planner,
+    fits: Callable[[Memory], bool],
+    report: Report,
 ) -> list[Tried]:
     from fcacli.planning.choice import choose
 
@@ -185,7 +229,7 @@ def _fitting(
         report(Message(f"planning {_shown(config)}", "detail"))
         return planner.memory(config)
 
-    return choose(config, asked, planner.base().head_dim, memory, fits)
+    return choose(config, asked, base.head_dim, memory, fits)
 
 
 def _room_of_card(size: int) -> Callable[[Memory], bool]:
@@ -208,8 +252,8 @@ def _nothing_fits(tried: list[Tried], gpu_memory: int) -> FcaError:
     short = card_for(best.memory.needed) - gpu_memory
     shown = "; ".join(f"{_shown(one.config)}: {_gb(card_for(one.memory.needed))}" for one in tried)
     return FcaError(
-        f"nothing that was tried fits {_gb(gpu_memory)}: {best.memory.peak.name} needs {_gb(short)} more with {_shown(best.config)}; "
-        f"tried, by the card that each needs: {shown}",
+        f"nothing that was tried fits {_gb(gpu_memory)}: {best.memory.peak.name} needs {_gb(short)} more "
+        f"with {_shown(best.config)}; tried, by the card that each needs: {shown}",
         "a larger --gpu-memory, a smaller --size or fewer --frames",
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fcacli.config import TrainConfig
 
 if TYPE_CHECKING:
-    from fcacli.model.bases import BaseSpec
+    from fcacli.model.bases.cogvideox import CogVideoX
 
 EASILY = 8
 """A training whose rough bound is below this part of what is free is not traced."""
@@ -37,23 +37,16 @@ def peak_of_process() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def fits_easily(spec: BaseSpec, config: TrainConfig, free: int) -> bool:
+def fits_easily(base: CogVideoX, config: TrainConfig, free: int) -> bool:
     """Whether a rough bound, a few multiplications, is far below what is free: the miniature on any machine.
 
-    Bound: all parameters of the base's blocks five times in float32, and 40 activations of each token in each layer, with the
-    scores of plain attention.
+    Bound: the weights of the blocks five times in float32; 40 activations of each token in each layer, with the scores of plain
+    attention; 512 channels of each pixel in the VAE.
     """
-    from fcacli.model.bases.frames import latent_frames, safe_frames
-    from fcacli.model.bases.published import part_configs
-
-    transformer = part_configs(spec)["transformer"]
-    d = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-    pixels = 8 * transformer["patch_size"]
-    clip = config.clip
-    frames = latent_frames(safe_frames(clip.frames))
-    tokens = frames * (clip.width // pixels) * (clip.height // pixels) + transformer["max_text_seq_length"]
-    per_layer = 40 * d + 4 * transformer["num_attention_heads"] * tokens
-    activations = 4 * config.batch_size * tokens * per_layer * transformer["num_layers"]
-    weights = 5 * 4 * 20 * d * d * transformer["num_layers"]
-    decoding = 4 * 512 * clip.width * clip.height * clip.frames
-    return EASILY * (activations + weights + decoding) < free
+    frames, _, height, width = base.latent_shape(config.clip)
+    patch, heads = base.config("transformer")["patch_size"], base.d // base.head_dim
+    tokens = frames * (height // patch) * (width // patch) + base.text_length
+    activations = config.batch_size * tokens * base.layers * (40 * base.d + heads * tokens)
+    weights = 5 * 20 * base.d**2 * base.layers
+    pixels = 512 * config.clip.width * config.clip.height * config.clip.frames
+    return EASILY * 4 * (activations + weights + pixels) < free

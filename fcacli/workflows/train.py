@@ -93,7 +93,7 @@ def train(
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
     require_fit(base, config)
     if saved is None and not force:
-        require_room(options, config, base.spec, base.device.type, gpus, report)
+        require_room(base, dataset, config, options, gpus, report)
     session = Session(
         workers=2 if workers is None else workers,
         checkpoint_seconds=60 * checkpoint_minutes,

@@ -14,7 +14,10 @@ def counted(work: Callable[[Meter], object]) -> tuple[int, int]:
     They differ by what operations take for themselves, which only the allocator sees.
     """
     meter = Meter()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile, Counting(meter):
+    with (
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile,
+        Counting(meter),
+    ):
         work(meter)
     meter.mark("the rest")
     events: list[Any] = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]

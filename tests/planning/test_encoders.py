@@ -3,17 +3,16 @@
 import pytest
 import torch
 from counted import counted
+from test_training import NONE_AT_ONCE, config_of, traced
 
 from fcacli.config import SampleConfig
 from fcacli.model.attach import attach
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.planning.encoders import WORK, trace_decoding, trace_part
 from fcacli.planning.memory import Planner
+from fcacli.planning.shaped import shaped_base
 from fcacli.planning.training import _given
 from fcacli.prediction.sampler import sample
-
-from test_training import NONE_AT_ONCE, config_of, traced
-
 
 PICTURES = 3 * 2 * 3 * 32 * 32 * 4
 """Bytes of normalised pictures, which on the CPU are numpy's."""
@@ -23,7 +22,7 @@ PICTURES = 3 * 2 * 3 * 32 * 32 * 4
 def planned(folder_of):
     spec = resolve_base(str(folder_of("absolute")))
     config = config_of(spec)
-    return spec, config, Planner(spec, config.clip, "cpu", NONE_AT_ONCE)
+    return spec, config, Planner(shaped_base(spec, "cpu"), config.clip, "cpu", NONE_AT_ONCE)
 
 
 @pytest.mark.parametrize("part", WORK)

@@ -7,6 +7,7 @@ from counted import counted
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.planning.memory import Planner
 from fcacli.planning.optimizer import eight_bit_state
+from fcacli.planning.shaped import shaped_base
 from fcacli.planning.training import at_depth, trace_training
 from fcacli.training.optim import make_optimizer
 from fcacli.workflows.train_options import TrainOptions, resolve
@@ -14,7 +15,10 @@ from fcacli.workflows.train_options import TrainOptions, resolve
 NONE_AT_ONCE = {"captions": 1, "videos": 1, "images": 1}
 OPTIONS = {
     "fca, fp32": ("absolute", {"precision": "fp32"}),
-    "fca, checkpointing, adamw8bit, accumulating": ("absolute", {"checkpointing": True, "accumulate": 3, "optimizer": "adamw8bit"}),
+    "fca, checkpointing, adamw8bit, accumulating": (
+        "absolute",
+        {"checkpointing": True, "accumulate": 3, "optimizer": "adamw8bit"},
+    ),
     "fca, half the width, adamw": ("absolute", {"adapter_width": 64, "optimizer": "adamw"}),
     "fca, rotary, no guidance": ("rotary", {"guidance": 1.0, "batch_size": 2}),
     "fca, temporal patch, checkpointing": ("temporal_patch", {"checkpointing": True}),
@@ -30,7 +34,7 @@ def config_of(spec, **fields):
 
 
 def traced(spec, config, layers, kind="cpu"):
-    planner = Planner(spec, config.clip, kind, NONE_AT_ONCE)
+    planner = Planner(shaped_base(spec, kind), config.clip, kind, NONE_AT_ONCE)
     return planner._traced(planner._train, layers, config)
 
 
