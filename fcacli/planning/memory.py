@@ -5,7 +5,7 @@ A phase holds on the device (main memory, on the CPU) what is loaded then; in ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from fcacli.config import ClipConfig, TrainConfig
 from fcacli.data.dataset import Images
 from fcacli.model.bases.frames import safe_frames
 from fcacli.planning import cuda
+from fcacli.planning.cpu import convolution_workspace
 from fcacli.planning.encoders import Part, trace_decoding, trace_part
 from fcacli.planning.live import CountingFakes, Meter
 from fcacli.planning.shaped import Kind, ShapedBase
@@ -84,49 +85,54 @@ class Planner:
     ):
         self._base, self._clip, self._kind = base, clip, kind
         self._batches, self._decoded, self._in_memory, self._images = batches, decoded, in_memory, images
+        self._parts: dict[tuple[str, int], Part] = {}
 
     def memory(self, config: TrainConfig) -> Memory:
         """Peaks of all phases under `config`."""
         marks = at_depth(lambda layers: self._traced(self._train, layers, config), self._base.layers)
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
-        encoder = self._traced(self._part, "image_encoder", config.batch_size).weights if self._images == "frames" else 0
+        encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
         resident = sum(stays.values()) + encoder
         step = encoder + max(size for name, size in marks.items() if name.startswith("step/"))
         sampling = encoder + marks["sampling"]
-        phases = [
-            *self._encoding,
-            self._phase("training step", step, self._loaded(stays)),
+        loading = max(stays["base"], stays["adapter"])  # weights are read into main memory, the adapter is drawn there
+        training = (
+            self._phase("training step", step, loading, waiting=self._in_memory),
             self._phase("validation: sampling", sampling, 2 * stays["adapter"], "first one, with the parity gate"),
             self._phase("validation: decoding", resident + self._decoding.peak, self._decoding.weights),
             self._phase("saving", resident, stays["adapter"]),
-        ]
+        )
+        phases = (*self._encoding(max(step, sampling, resident + self._decoding.peak)), *training)
         parts = stays | {"gradients": stays["adapter"]}
-        return Memory(self._kind, tuple(phases), parts, stays["adapter"] + stays["optimizer"])
+        return Memory(self._kind, phases, parts, stays["adapter"] + stays["optimizer"])
 
     # ---------------------------------------------------------------- phases
 
-    def _phase(self, name: str, tensors: int, passing: int, note: str = "", least: int | None = None) -> Phase:
-        """Of tensors on the device, and of what passes through main memory on its way there or from there."""
+    def _phase(
+        self, name: str, tensors: int, passing: int, note: str = "", *, least: int | None = None, waiting: int = 0
+    ) -> Phase:
+        """Of tensors on the device, and of main memory: what passes through it to a CUDA device, and what waits in it."""
         least = tensors if least is None else least
         if self._kind == "cuda":
-            return Phase(name, tensors, least, passing, passing, note)
-        return Phase(name, 0, 0, tensors, least, note)
+            return Phase(name, tensors, least, passing + waiting, passing + waiting, note)
+        return Phase(name, 0, 0, tensors + waiting, least + waiting, note)
 
-    def _loaded(self, stays: Marks) -> int:
-        """Main memory: weights are read into it and the adapter is drawn there; then the encoded clips are in it."""
-        return max(stays["base"], stays["adapter"]) + self._in_memory
-
-    @cached_property
-    def _encoding(self) -> tuple[Phase, ...]:
-        phases = []
+    def _encoding(self, others: int) -> Iterator[Phase]:
+        """Of each encoder. What it does with smaller batches is looked at where it needs more than the `others`."""
         for part, what in PARTS.items() if self._batches else ():
             batch = self._batches[what]
-            whole, one = (self._traced(self._part, part, size) for size in (batch, 1))
-            frames = safe_frames(self._clip.frames) * self._clip.width * self._clip.height * 3 if what == "videos" else 0
-            passing, note = frames * (self._decoded + 2 * batch), f"{batch} at once" if batch > 1 else ""
-            phase = self._phase(f"encoding {what}", whole.peak, max(whole.weights, passing), note, one.peak)
-            phases.append(phase)
-        return tuple(phases)
+            whole = self._work(part, batch)
+            least = self._work(part, 1).peak if whole.peak > others else whole.peak
+            pixels = self._clip.width * self._clip.height * 3 * safe_frames(self._clip.frames)
+            waiting = pixels * (self._decoded + 2 * batch) if what == "videos" else 0
+            note = f"{batch} at once" if batch > 1 else ""
+            yield self._phase(f"encoding {what}", whole.peak, whole.weights, note, least=least, waiting=waiting)
+
+    def _work(self, part: str, batch: int) -> Part:
+        """Of an encoder on a batch, traced once."""
+        if (part, batch) not in self._parts:
+            self._parts[part, batch] = self._traced(self._part, part, batch)
+        return self._parts[part, batch]
 
     @cached_property
     def _decoding(self) -> Part:
@@ -137,7 +143,7 @@ class Planner:
     def _traced(self, trace: Callable[..., Any], *arguments: Any) -> Any:
         """`trace(meter, *arguments)` on fakes."""
         on_cuda = self._kind == "cuda"
-        meter = Meter(cuda.GRAIN, cuda.attention_workspace) if on_cuda else Meter()
+        meter = Meter(cuda.GRAIN, cuda.attention_workspace) if on_cuda else Meter(also=convolution_workspace)
         device: AbstractContextManager[Any] = cuda.as_on_cuda() if on_cuda else nullcontext()
         with device, CountingFakes(meter):
             return trace(meter, *arguments)

@@ -28,9 +28,9 @@ def planned(folder_of):
 @pytest.mark.parametrize("part", WORK)
 def test_a_part_at_work(planned, part):
     spec, config, planner = planned
-    parts = planner._traced(planner._part, part, 3)
+    parts = planner._work(part, 3)
     live, allocated = counted(lambda meter: trace_part(load_base(spec), part, config.clip, 3, meter))
-    assert parts.peak == pytest.approx(live, rel=0.02)
+    assert parts.peak >= 0.98 * live
     assert parts.peak == pytest.approx(allocated, rel=0.1, abs=PICTURES if part == "image_encoder" else None)
     assert 0 < parts.weights < parts.peak
 
@@ -39,7 +39,7 @@ def test_decoding(planned):
     spec, config, planner = planned
     part = planner._traced(planner._decode)
     live, allocated = counted(lambda meter: trace_decoding(load_base(spec), config.clip, meter))
-    assert part.peak == pytest.approx(live, rel=0.02)
+    assert part.peak > 1.5 * live, "most of it is what convolutions take for themselves"
     assert part.peak == pytest.approx(allocated, rel=0.1)
 
 
