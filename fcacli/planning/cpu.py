@@ -17,7 +17,7 @@ def convolution_workspace(operation: Any, args: Any) -> int:
     """
     if operation is not CONVOLUTION:
         return 0
-    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
+    x, weight, _, stride, padding, dilation, *_ = args
     backend = torch._C._select_conv_backend(*args[:9], None)
     kernel = weight.shape[2:]
     if backend.name not in ("Slow2d", "Slow3d") or prod(kernel) == 1:
