@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
     "cli": 3,
     "workflows": 2,
-    **dict.fromkeys(("training", "prediction", "evaluation", "data", "model", "mini"), 1),
+    **dict.fromkeys(("training", "prediction", "evaluation", "data", "model", "mini", "planning"), 1),
     **dict.fromkeys(("config", "workspace", "errors", "events"), 0),
 }
 FORBIDDEN = {
@@ -107,7 +107,7 @@ def test_readers_do_not_import_torch():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]],
+    [["--help"], ["--version"], ["train", "--help"], ["plan", "--help"], ["predict", "--help"]],
 )
 def test_help_loads_none_of_the_heavy_modules(arguments):
     code = f"from fcacli.cli.app import app; app({arguments!r}, standalone_mode=False)"

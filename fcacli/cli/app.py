@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fcacli import __version__
-from fcacli.cli import benchmark, compare, completions, demo, doctor, eval, predict, prepare, toy, train, weights
+from fcacli.cli import benchmark, compare, completions, demo, doctor, eval, plan, predict, prepare, toy, train, weights
 
 app = typer.Typer(
     name="fca",
@@ -24,6 +24,7 @@ TRY = "Try it out"
 MACHINE = "This machine"
 
 app.command("prepare", rich_help_panel=THE_LOOP)(prepare.prepare)
+app.command("plan", rich_help_panel=THE_LOOP)(plan.plan)
 app.command("train", rich_help_panel=THE_LOOP)(train.train)
 app.command("predict", rich_help_panel=THE_LOOP)(predict.predict)
 app.command("eval", rich_help_panel=THE_LOOP)(eval.evaluate)

@@ -122,6 +122,10 @@ def train(
             rich_help_panel=RUN,
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Start even if the plan (see fca plan) says that it will not fit.", rich_help_panel=RUN),
+    ] = False,
     validate_every: Annotated[
         int | None, by_base("--validate-every", RUN, "Steps between validations; 0 for only the last.", metavar="N", least=0)
     ] = None,
@@ -160,7 +164,7 @@ def train(
     """
     options.check_exclusive(verbose, quiet)
     width, height = options.parse_size(size) or (None, None)
-    fields = dict(_field(text) for text in adapter_set or ())
+    fields = dict(as_field(text) for text in adapter_set or ())
     from fcacli.workflows.train import TrainOptions
     from fcacli.workflows.train import train as run_train
 
@@ -203,6 +207,7 @@ def train(
             run=run,
             new=new,
             fork=fork,
+            force=force,
             keep=keep,
             workers=workers,
             checkpoint_minutes=checkpoint_minutes,
@@ -224,7 +229,7 @@ def _summary(result: "TrainResult") -> str:
     return "; ".join([f"step {result.step} of {result.steps} ({done})", *shown, 'next: fca predict FRAMES "TEXT", fca eval'])
 
 
-def _field(text: str) -> tuple[str, int | float | str]:
+def as_field(text: str) -> tuple[str, int | float | str]:
     """A field of the adapter's config and its value from "modulation=block".
 
     Raises:

@@ -8,6 +8,10 @@
 Source: Liu et al., Frame-wise Conditioning Adaptation, TMLR 2025, section "the frame-wise mask".
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
@@ -52,12 +56,26 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
     Torch's fused attention, except in training on a CPU: its backward in bfloat16 takes twice as long there as these two
     matrix products.
     """
-    if query.device.type != "cpu" or not (torch.is_grad_enabled() and query.requires_grad):
+    in_training = torch.is_grad_enabled() and query.requires_grad
+    if query.device.type != "cpu" or not in_training or _always_fused.get():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, H, S, S')
     if seen is not None:
         scores = scores.masked_fill(~seen, -torch.inf)
     return scores.softmax(-1) @ value
+
+
+@contextmanager
+def always_fused() -> Iterator[None]:
+    """Inside, torch's fused attention also in training on a CPU: a plan for a CUDA device is traced so."""
+    token = _always_fused.set(True)
+    try:
+        yield
+    finally:
+        _always_fused.reset(token)
+
+
+_always_fused = ContextVar("always_fused", default=False)
 
 
 def all_keys(frames: Tensor, init: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from fcacli.model.arithmetic import computes_bf16
 from fcacli.workflows import which_run
 from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.lock import locked
+from fcacli.workflows.plan import require_room
 from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
 
@@ -49,6 +50,7 @@ def train(
     run: str | None = None,
     new: bool = False,
     fork: str | None = None,
+    force: bool = False,
     keep: int = 3,
     workers: int | None = None,
     checkpoint_minutes: float = 5.0,
@@ -63,6 +65,7 @@ def train(
         run: name of the run to continue or to start.
         new: start a new run even if an unfinished one could continue.
         fork: start a new run from the newest weights of this one, a name or "latest".
+        force: start also where the plan says that memory will not do.
         keep: checkpoints kept.
         workers: processes that load clips where these do not fit into memory; None for two.
         checkpoint_minutes: time between checkpoints.
@@ -70,7 +73,8 @@ def train(
 
     Raises:
         Misuse: an option is out of range, or a run would continue under other options than it was started with.
-        FcaError: no prepared data, a broken base, a second `fca train` on the same run, a loss that is not finite.
+        FcaError: no prepared data, a broken base, a second `fca train` on the same run, a loss that is not finite, less
+            memory than the plan says.
         Interrupted: Ctrl-C or SIGTERM; the run is saved.
     """
     from fcacli.training.loop import Session
@@ -88,7 +92,9 @@ def train(
     if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
         return _result(latest, config)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
-    _require_fit(base, config)
+    require_fit(base, config)
+    if saved is None and not force:
+        require_room(base, dataset, config, options, gpus, report)
     session = Session(
         workers=2 if workers is None else workers,
         checkpoint_seconds=60 * checkpoint_minutes,
@@ -161,7 +167,7 @@ def _config(
     return replace(saved, base=name)
 
 
-def _require_fit(base: "CogVideoX", config: TrainConfig) -> None:
+def require_fit(base: "CogVideoX", config: TrainConfig) -> None:
     """Before anything is encoded.
 
     Raises:

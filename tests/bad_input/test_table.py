@@ -21,6 +21,12 @@ from fcacli.cli.app import app
 TRY = "TRY"
 NEW = "train --new --gpus 0 --base {base}"
 
+OF_PLAN = {
+    *("--data", "--adapter", "--adapter-width", "--lora-rank", "--set", "--init-frames", "--size", "--fit", "--fps", "--steps"),
+    *("--lr", "--batch-size", "--accumulate", "--warmup", "--weight-decay", "--clip-norm", "--caption-dropout", "--optimizer"),
+    *("--precision", "--seed", "--validate-every", "--validate-clips", "--sample-steps", "--guidance"),
+}
+"""Options of train whose wrong values are as wrong for plan."""
 OPTIONS = [
     # typed                                        status, words of the message
     ("nonsense", 2, "No such command 'nonsense'"),
@@ -261,12 +267,29 @@ OPTIONS = [
     ("doctor extra", 2, "unexpected extra argument"),
 ]
 
+PLAN = "plan --gpus 0 --base {base}"
+OPTIONS += [
+    # ---- plan, which takes the options of train that decide its result
+    *((row[0].replace(NEW, PLAN), *row[1:]) for row in OPTIONS if row[0].startswith(NEW) and row[0].split()[6] in OF_PLAN),
+    (f"{PLAN} --frames 1", 2, "--frames"),
+    (f"{PLAN} --frames 99999", 2, "--frames must be between 2 and 1,024"),
+    ("plan --gpus -1", 2, "--gpus"),
+    ("plan --gpus 99", 2, "--gpus 99", TRY, "fca plan --gpus 1"),
+    ("plan --base nonsense", 2, "unknown base 'nonsense'", TRY, "fca train --base mini"),
+    (f"{PLAN} --gpu-memory 12", 2, "--gpu-memory takes a size with its unit, got '12'", TRY, "--gpu-memory 12GB"),
+    (f"{PLAN} --gpu-memory 0GB", 2, "--gpu-memory takes a size with its unit"),
+    (f"{PLAN} --gpu-memory -1GB", 2, "--gpu-memory takes a size with its unit"),
+    (f"{PLAN} --keep 0", 2, "--keep"),
+    ("plan --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
+]
+
 CANNOT_BE_WRONG = {
     "--json": "a switch; every command prints its result as JSON",
     "--new": "a switch",
     "--choose": "a switch",
     "--strict": "a switch",
     "--ci": "a switch",
+    "--force": "a switch",
     "--checkpointing": "a switch",
     "--keep-generated-init": "a switch",
     "--anyway": "a switch",

@@ -1,8 +1,6 @@
 """The published configurations of CogVideoX-2B, 5B and 1.5-5B, on meta tensors: shapes, no weights."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,17 +10,16 @@ from fcacli.config import ClipConfig, FCAConfig
 from fcacli.model.attach import attach, detach, load_state
 from fcacli.model.bases import resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.model.bases.published import part_configs
 from fcacli.model.conditioning import Given
 
-CONFIGS = Path(__file__).parent / "configs"
 MILLION = 1_000_000
 
 
 def meta_base(name: str) -> CogVideoX:
     """A base with the published configuration and nothing but its transformer, on meta tensors."""
-    configs = {"transformer": name, "vae": "vae", "image_encoder": "clip-vit-large-patch14"}
     base = CogVideoX(resolve_base(name), device="meta", dtype=torch.float32)
-    base._configs = {part: json.loads((CONFIGS / f"{file}.json").read_text()) for part, file in configs.items()}
+    base._configs = part_configs(base.spec)
     fields = {key: value for key, value in base._configs["transformer"].items() if not key.startswith("_")}
     base._parts["transformer"] = CogVideoXTransformer3DModel(**fields).requires_grad_(False).eval()
     return base

@@ -1,6 +1,5 @@
 """Claims about the encoding: what is there is not made again, val is exact and train in 8 bits, the plan is what happens."""
 
-import json
 import shutil
 import threading
 import time
@@ -19,6 +18,7 @@ from fcacli.errors import FcaError, OutOfMemory
 from fcacli.events import Message, Progress, silent
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.planning.shaped import shaped_base
 from fcacli.training import loader
 from fcacli.workflows.encode import batches, room
 from fcacli.workflows.encode import plan as planning
@@ -170,14 +170,9 @@ def test_no_room_is_an_error_before_anything_is_encoded(base, dataset, monkeypat
     assert not files(dataset) and not base._parts
 
 
-def test_all_of_ssv2_on_cogvideox_2b_stays_below_100_gb(monkeypatch):
+def test_all_of_ssv2_on_cogvideox_2b_stays_below_100_gb():
     """With 16 frames of 256x256 in bfloat16; the prediction by the real configurations, without weights."""
-    configs = Path(__file__).parents[1] / "model" / "configs"
-    base = load_base(resolve_base("mini"))
-    base.dtype = torch.bfloat16
-    vision = {"image_size": 224, "patch_size": 14, "hidden_size": 1024}
-    read = {"transformer": configs / "cogvideox-2b.json", "vae": configs / "vae.json"}
-    base._configs = {name: json.loads(path.read_text()) for name, path in read.items()} | {"image_encoder": vision}
+    base = shaped_base(resolve_base("cogvideox-2b"), "cuda")
     clip = replace(CLIP, width=256, height=256)
     for captions, expected in ((100_000, "75.5 GB"), (168_913, "96.7 GB")):
         planned = plan(base, clip, Counts(168_913, captions, 32, 33))

@@ -178,10 +178,14 @@ class CogVideoX:
     @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> np.ndarray:
         """Latents (F, C, h, w) to uint8 frames (T, H, W, 3), the first `frames` of them."""
+        return rearrange(self.pixels(latents, frames), "c t h w -> t h w c").cpu().numpy()
+
+    @torch.no_grad()
+    def pixels(self, latents: Tensor, frames: int) -> Tensor:
+        """Latents (F, C, h, w) to uint8 (3, T, H, W) on the device, the first `frames` of them."""
         latents = latents.to(self.device, self.dtype) / self.config("vae")["scaling_factor"]
         video = self.vae.decode(rearrange(latents, "f c h w -> 1 c f h w")).sample[0, :, :frames]
-        pixels = ((video.float() / 2 + 0.5) * 255).clamp(0, 255).round().to(torch.uint8)
-        return rearrange(pixels, "c t h w -> t h w c").cpu().numpy()
+        return ((video.float() / 2 + 0.5) * 255).clamp(0, 255).round().to(torch.uint8)
 
     @torch.no_grad()
     def encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor]:

@@ -132,12 +132,9 @@ def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipCon
     Raises:
         FcaError: no train clip is left, there is no room for the cache, or it cannot be written.
     """
-    store, encoder = EncodedStore(dataset / "cache"), encoder_id(base)
+    job = _job(base, dataset, clips, clip_config, report)
+    store, planned, keys, wanted = job.store, job.plan, job.keys, job.wanted()
     remove_old_entries(store.folder, report)
-    keys = {split: keys_of(clips[split], clip_config, encoder) for split in clips}
-    planned = plan(base, clip_config, _counts(keys))
-    job = _Job(base, dataset, clips, clip_config, store, keys, planned, caption_key("", encoder), report)
-    wanted = job.wanted()
     make_room(store, planned, wanted, f"{dataset.name} for {base.spec.name} at {_size(clip_config)}", report)
     for encode_split, parts in (
         (job.captions, ("text_encoder", "tokenizer")),
@@ -152,7 +149,24 @@ def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipCon
     if not len(kept["train"]):
         raise FcaError(f"none of the {len(clips['train'])} train clips of {dataset} can be read", "fca prepare ssv2 ./raw")
     left_out = [clips[split][int(index)].id for split in clips for index in np.flatnonzero(np.isin(keys[split][0], lost))]
-    return Encoded(store, encoder, clip_config, kept, planned.images, base.encode_image, left_out)
+    return Encoded(store, encoder_id(base), clip_config, kept, planned.images, base.encode_image, left_out)
+
+
+def all_encoded(base: "CogVideoX", dataset: Path, clip_config: ClipConfig) -> bool:
+    """Whether `encode` would find all done.
+
+    Raises:
+        FcaError: as `choose_clips`.
+    """
+    job = _job(base, dataset, choose_clips(dataset, clip_config), clip_config, silent)
+    return not any(len(job.store.missing(kind, keys)) for kind, keys in job.wanted().items())
+
+
+def _job(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipConfig, report: Report) -> "_Job":
+    store, encoder = EncodedStore(dataset / "cache"), encoder_id(base)
+    keys = {split: keys_of(clips[split], clip_config, encoder) for split in clips}
+    planned = plan(base, clip_config, counts_of(keys))
+    return _Job(base, dataset, clips, clip_config, store, keys, planned, caption_key("", encoder), report)
 
 
 @dataclass
@@ -274,7 +288,8 @@ class _Job:
             error.say(self.report)
 
 
-def _counts(keys: dict[Split, tuple[Keys, Keys]]) -> Counts:
+def counts_of(keys: dict[Split, tuple[Keys, Keys]]) -> Counts:
+    """Distinct entries of the keys of `keys_of`."""
     (clips, captions), (val_clips, val_captions) = (
         [len(np.unique(part)) for part in keys[split]] for split in ("train", "val")
     )

@@ -1,0 +1,110 @@
+"""`fca plan`: memory, disk and hours of a training, before it starts; takes what decides `fca train`'s result."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fcacli.cli import console, options
+from fcacli.cli.border import command
+from fcacli.cli.train import as_field, train
+from fcacli.errors import Misuse
+from fcacli.workflows.train_options import TrainOptions
+from fcacli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fcacli.workflows.plan import Planned
+
+ASKED = {field.name for field in fields(TrainOptions)} | {"size", "adapter_set"}
+"""Parameters of `train` that say what is trained; the others say how a run goes about it."""
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def _plan(
+    gpus: options.Gpus = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--gpu-memory",
+            metavar="SIZE",
+            help="Find the least costly options that fit a card of this size: 12GB, 12GiB, 12000MB.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="Checkpoints kept.")] = 3,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    **asked: Any,
+) -> None:
+    """Predict memory, disk and time of a training, without its weights or a GPU; `fca train` takes the same options.
+
+    Traces the real step on tensors without content. With --gpu-memory it prints the `fca train` line that fits.
+    """
+    options.check_exclusive(verbose, quiet)
+    width, height = options.parse_size(asked.pop("size")) or (None, None)
+    adapter_fields = dict(as_field(text) for text in asked.pop("adapter_set") or ())
+    size = None if gpu_memory is None else parse_bytes("--gpu-memory", gpu_memory)
+    from fcacli.workflows.plan import plan as run_plan
+
+    wanted = TrainOptions(**asked, width=width, height=height, adapter_fields=adapter_fields)
+    with console.talking(verbose, quiet) as report:
+        planned = run_plan(Workspace(), wanted, gpus=gpus, gpu_memory=size, keep=keep, report=report)
+    if json:
+        console.print_json(planned)
+    else:
+        for line in shown(planned):
+            console.print_text(line)
+
+
+def _with_options_of_train(body: Callable[..., None]) -> Callable[..., None]:
+    """`body` with those parameters of `train` in the place of its **asked, so that the two cannot differ."""
+    own = inspect.signature(body)
+    kept = [parameter for parameter in own.parameters.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    taken = [parameter for name, parameter in inspect.signature(train).parameters.items() if name in ASKED]
+    body.__signature__ = own.replace(parameters=[*kept, *taken])  # type: ignore[attr-defined]
+    body.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *taken)}
+    return body
+
+
+plan = command(_with_options_of_train(_plan))
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """Bytes from "12GB", "12GiB" or "12000MB".
+
+    Raises:
+        Misuse: it is no size.
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([KMGT]I?B)", text.strip().upper())
+    if not found or not float(found[1]):
+        raise Misuse(f"{option} takes a size with its unit, got {text!r}", f"{option} 12GB")
+    return round(float(found[1]) * UNITS[found[2]])
+
+
+def shown(planned: "Planned") -> Iterator[str]:
+    """The plan for a person."""
+    memory, config = planned.memory, planned.config
+    on_cuda = memory.kind == "cuda"
+    yield f"{'phase':<24}{'device':>10}{'memory':>10}" if on_cuda else f"{'phase':<24}{'memory':>10}"
+    for phase in memory.phases:
+        least = phase.device_least if on_cuda else phase.host_least
+        less = f"; one by one {_gb(least)}" if least < (phase.device if on_cuda else phase.host) else ""
+        sizes = f"{_gb(phase.device):>10}{_gb(phase.host):>10}" if on_cuda else f"{_gb(phase.host):>10}"
+        yield f"{phase.name:<24}{sizes}  {phase.note}{less}".rstrip()
+    yield f"through training: {', '.join(f'{name} {_gb(size)}' for name, size in memory.parts.items())}"
+    yield from planned.allowances()
+    kept = f"checkpoints {_gb(planned.disk.checkpoints)}"
+    yield f"disk: {kept}; encodings: {planned.disk.encodings_said}"
+    if planned.hours is None:
+        yield f"hours: not known; no run here has measured such a step ({config.steps:,} steps)"
+    else:
+        yield f"hours: {planned.hours:.1f} for {config.steps:,} steps, by the speed of a run here; validations not counted"
+    yield planned.command
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

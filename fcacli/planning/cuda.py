@@ -1,0 +1,51 @@
+"""What a CUDA device computes otherwise than a CPU, where that changes the bytes: planned on fake CPU tensors.
+
+A build of torch without CUDA cannot run autograd on fake CUDA tensors. So plans are traced on fake CPU tensors, with
+
+- attention in torch's fused form, which keeps no matrix of scores (model/functional.py takes another one on the CPU);
+- layer norms in float32 under autocast: of the operations that CUDA's autocast runs so and the CPU's does not (torch's table of
+  both), the only one that bases and adapters call;
+- what the kernel of the fused attention's backward pass takes for itself: dq in float32, and a sum for each query
+  (Dao, FlashAttention-2, arXiv 2307.08691, algorithm 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcacli.model.functional import always_fused
+
+GRAIN = 512
+"""Bytes to which the caching allocator rounds (kMinBlockSize of CUDACachingAllocator)."""
+FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+
+
+@contextmanager
+def as_on_cuda() -> Iterator[None]:
+    """Inside, CPU tensors go through the operations that CUDA tensors would; of the whole process, for that while."""
+    with torch.library._scoped_library("aten", "IMPL") as library, always_fused():
+        library.impl("layer_norm", _layer_norm_in_float32, "AutocastCPU")
+        yield
+
+
+def _layer_norm_in_float32(
+    x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, cudnn: bool = True
+) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        parts = (part.float() if part is not None else None for part in (x, weight, bias))
+        x, weight, bias = parts  # type: ignore[assignment]
+        return torch.layer_norm(x, shape, weight, bias, eps, cudnn)
+
+
+def attention_workspace(operation: Any, args: Any) -> int:
+    """Bytes that the fused attention's backward pass takes while it runs."""
+    if operation is not FLASH_BACKWARD:
+        return 0
+    batch, heads, length, width = args[1].shape  # of the queries (B, H, S, c)
+    rounded = -(-length // 128) * 128
+    return batch * heads * rounded * (-(-width // 32) * 32 + 1) * 4

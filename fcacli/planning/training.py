@@ -1,0 +1,197 @@
+"""The bytes of training: what stays on the device, one step, and the sampling of a validation. The project's own code runs.
+
+Planned with fake tensors, and counted with real ones by the tests. The layers of a transformer are alike: a step is traced
+at two small depths, and its peaks, each at a place of its own (`_place`), go on in a straight line to the real depth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from fcacli.config import TrainConfig
+from fcacli.model.attach import Adapter, attach
+from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.model.bases.frames import latent_frames
+from fcacli.model.conditioning import Given
+from fcacli.planning.live import Meter
+from fcacli.planning.optimizer import eight_bit_state
+from fcacli.planning.shaped import Kind
+from fcacli.training.loop import attention_kernels
+from fcacli.training.objective import Draw, diffusion_loss
+from fcacli.training.optim import make_optimizer
+
+DEPTHS = (2, 3)
+"""Layers at which a deeper transformer is traced."""
+Marks = dict[str, int]
+"""Bytes by the name of a place."""
+MakeOptimizer = Callable[[Sequence[tuple[str, Parameter]], TrainConfig], Any]
+"""As training/optim.py's."""
+
+
+def at_depth(trace: Callable[[int], Marks], layers: int) -> Marks:
+    """The marks of `trace` for so many layers: traced where these are few, else continued from DEPTHS in straight lines."""
+    if layers <= DEPTHS[-1] + 1:
+        return trace(layers)
+    low, high = (trace(depth) for depth in DEPTHS)
+    steps = (layers - DEPTHS[1]) / (DEPTHS[1] - DEPTHS[0])
+    return {name: round(size + steps * (size - low.get(name, size))) for name, size in high.items()}
+
+
+def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kind, make: MakeOptimizer) -> Marks:
+    """One training step, and before it one call of a validation's sampling, on a base of any depth.
+
+    Args:
+        kind: the device that it is planned for; see planning/cuda.py.
+        make: `make_optimizer`, or for fake tensors `fake_optimizer`.
+
+    Returns:
+        what stays: base, adapter, optimizer; peaks: sampling, and step/<place> for each place of the step.
+    """
+    stays, before = {}, meter.now
+    meter.see_all([*base.transformer.parameters(), *base.transformer.buffers()])
+    stays["base"], before = meter.now - before, meter.now
+    adapter = attach(base, config.adapter, config.clip)
+    stays["adapter"], before = meter.now - before, meter.now
+    parameters = [parameter for _, parameter in adapter.trainable()]
+    optimizer = make(adapter.trainable(), config)
+    _give_state(optimizer, parameters, kind)
+    stays["optimizer"] = meter.now - before
+    meter.marks.clear()
+    _sampling(base, adapter, config, parameters, meter)
+    if config.accumulate > 1:  # all but the first batch of a step find gradients
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+    _step(base, adapter, config, optimizer, meter, kind)
+    return stays | meter.marks
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def fake_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> Any:
+    """The optimizer of the run where it runs on fake tensors, else what holds as many bytes."""
+    if config.optimizer == "adamw":
+        return make_optimizer(trainable, config)
+    return Holder(eight_bit_state(parameter for _, parameter in trainable))
+
+
+class Holder:
+    """In the place of an optimizer that works in the memory of its state and of the gradients alone."""
+
+    def __init__(self, state: list[Tensor]):
+        self.state = state
+
+    def step(self) -> None:
+        pass
+
+
+def _give_state(optimizer: Any, parameters: list[Parameter], kind: Kind) -> None:
+    """The state that an optimizer has from the first step on."""
+    if isinstance(optimizer, Holder):
+        return
+    if kind == "cuda":  # what torch chooses for CUDA tensors; others go one by one
+        for group in optimizer.param_groups:
+            group["foreach"] = True
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _step(base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: Any, meter: Meter, kind: Kind) -> None:
+    """Forward pass, backward pass, clipping and the optimizer's step; see training/loop.py."""
+    if config.checkpointing:
+        base.transformer.enable_gradient_checkpointing()
+    parameters = [parameter for _, parameter in adapter.trainable()]
+    batch, null, drawn = _batch(base, config)
+    calls = iter(range(9))
+    hooks = [base.transformer.register_forward_pre_hook(lambda *_: meter.mark(f"step/forward {next(calls)}"))]
+    for name, parameter in adapter.trainable():
+        place = f"step/backward {_place(name, base.layers)}"
+        hooks.append(parameter.register_post_accumulate_grad_hook(lambda _, place=place: meter.mark(place)))  # type: ignore[misc]
+    meter.restart()
+    with attention_kernels(config, torch.device("cpu")) if kind == "cpu" else nullcontext():
+        with _autocast(config):
+            loss = diffusion_loss(base, adapter, batch, null, drawn)
+        meter.mark("step/forward")
+        (loss.mean() / config.accumulate).backward()
+    meter.mark("step/backward")
+    for hook in hooks:
+        hook.remove()
+    torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    meter.mark("step/clipping")
+    optimizer.step()
+    meter.mark("step/optimizer")
+
+
+def _autocast(config: TrainConfig) -> AbstractContextManager[Any]:
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _place(name: str, layers: int) -> str:
+    """Where in the backward pass a parameter's gradient comes, for any depth: its name, and the first layer to come (the
+    last), the last (0), the one before it (1; 0 may need less) or one between them."""
+    if (found := re.search(r"(?<=\.)\d+(?=\.)", name)) is None:
+        return name
+    layer = int(found[0])
+    which = {layers - 1: "last", 1: "1", 0: "0"}.get(layer, "between")
+    return f"{name[: found.start()]}{which}{name[found.end() :]}"
+
+
+@torch.no_grad()
+def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: list[Any], meter: Meter) -> None:
+    """Conditioning and one denoising step of prediction/sampler.py; at a run's first validation, when the parity gate has
+    loaded the checkpoint as a second adapter."""
+    second = [torch.empty_like(parameter) for parameter in parameters]
+    guided = 1 if config.sample.guidance == 1.0 else 2
+    given = _given(base, config, guided)
+    meter.restart()
+    conditioning = adapter.condition(base, given)
+    shape = base.latent_shape(config.clip)
+    x = torch.zeros(1, *shape)
+    output = adapter.denoise(
+        base, torch.cat([x] * guided), torch.zeros(guided, dtype=torch.int64), given.text, conditioning
+    ).float()
+    if guided == 2:
+        null, full = output.chunk(2)
+        output = null + config.sample.guidance * (full - null)
+    meter.mark("sampling")
+    del second
+
+
+def _batch(base: CogVideoX, config: TrainConfig) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor], Draw]:
+    """A batch as training/loop.py has it, the empty caption, and what is drawn."""
+    given = _given(base, config, config.batch_size)
+    shape = (config.batch_size, *base.latent_shape(config.clip))
+    batch = {
+        "latents": torch.zeros(shape, dtype=base.dtype),
+        "init_latents": given.init_latents,
+        "text": given.text,
+        "text_mask": given.text_mask,
+        "image": given.image,
+    }
+    drawn = Draw(
+        timesteps=torch.zeros(config.batch_size, dtype=torch.int64),
+        noise=torch.zeros(shape),
+        dropped=torch.zeros(config.batch_size, dtype=torch.bool),
+    )
+    return batch, (torch.zeros_like(given.text[0]), torch.ones_like(given.text_mask[0])), drawn
+
+
+def _given(base: CogVideoX, config: TrainConfig, batch: int) -> Given:
+    _, channels, height, width = base.latent_shape(config.clip)
+    init, encoder = config.clip.init_frames, base.config("image_encoder")
+    patches = init * (encoder["image_size"] // encoder["patch_size"]) ** 2
+    return Given(
+        init_latents=torch.zeros(batch, latent_frames(init), channels, height, width, dtype=base.dtype),
+        text=torch.zeros(batch, base.text_length, base.config("transformer")["text_embed_dim"], dtype=base.dtype),
+        text_mask=torch.ones(batch, base.text_length, dtype=torch.bool),
+        image=torch.zeros(batch, patches, encoder["hidden_size"], dtype=base.dtype),
+    )

@@ -1,0 +1,324 @@
+"""`fca plan`: what a training would take, before it starts; and what `fca train` asks of it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fcacli.config import TrainConfig
+from fcacli.errors import FcaError, Misuse
+from fcacli.events import Message, Report, silent
+from fcacli.workflows.devices import choose_gpus, computes_bf16
+from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
+from fcacli.workflows.train_options import TrainOptions, as_arguments, resolve
+from fcacli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fcacli.model.bases import BaseSpec
+    from fcacli.model.bases.cogvideox import CogVideoX
+    from fcacli.planning.choice import Tried
+    from fcacli.planning.memory import Memory, Planner
+    from fcacli.planning.shaped import Kind, ShapedBase
+    from fcacli.workflows.encode.plan import Plan as Encodings
+
+__all__ = ["Disk", "Planned", "plan"]
+
+WARM = 3
+"""Steps of a session that are slower than the others."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes."""
+
+    encodings: int | None
+    """Of the prepared data; None where none is prepared."""
+    encodings_said: str
+    """The same, by kind, for a person."""
+    checkpoints: int
+    """Of those kept, and the one that is being written."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `fca plan` reports."""
+
+    base: str
+    config: TrainConfig
+    memory: Memory
+    disk: Disk
+    card: int
+    """Bytes of device memory that this needs, with the allowances; 0 on the CPU."""
+    gpu_memory: int | None
+    """Bytes asked about."""
+    hours: float | None
+    """Of the training steps; None where no run here has measured one like it."""
+    command: str
+    tried: list[dict[str, object]]
+    """Options that were tried for `gpu_memory`, and what each needs."""
+    process: int
+    """Bytes of main memory of this process, which holds the libraries and no tensors: measured here."""
+
+    def allowances(self) -> list[str]:
+        """What is not tensors, apart from them."""
+        from fcacli.planning.choice import CONTEXT, FRAGMENTATION
+
+        lines = [f"besides, in memory: python and its libraries, {_gb(self.process)} in this process"]
+        if self.memory.kind == "cuda":
+            lines[0] += " (with CUDA's more: not measured)"
+            lines.append(
+                f"besides, on the device (assumed, not measured): CUDA context {_gb(CONTEXT)}, "
+                f"fragmentation {FRAGMENTATION:.0%}; so the card has to have {_gb(self.card)}, for {self.memory.peak.name}"
+            )
+        return lines
+
+
+def plan(
+    workspace: Workspace,
+    options: TrainOptions | None = None,
+    *,
+    gpus: int | None = None,
+    gpu_memory: int | None = None,
+    keep: int = 3,
+    report: Report = silent,
+) -> Planned:
+    """Plan a training with these options, or with the least costly ones that fit `gpu_memory` bytes.
+
+    It is planned for a CUDA device, also where there is none, but with `gpus` 0, and for the miniature where there is none.
+    No weights are read.
+
+    Raises:
+        Misuse: an option is out of range.
+        FcaError: nothing that was tried fits.
+    """
+    from fcacli.model.bases import resolve_base
+
+    options = options or TrainOptions()
+    if gpus is not None and gpus > 1:
+        raise Misuse(f"--gpus {gpus}: training runs on one device so far", "fca plan --gpus 1")
+    spec = resolve_base(options.base or "auto")
+    kind: Kind = "cuda" if gpu_memory is not None else _kind(gpus, spec)
+    config = resolve(options, spec, "", options.data or "", kind == "cuda" or computes_bf16("cpu"))
+    base, encodings = _shaped(spec, config, kind), None
+    try:
+        encodings = _encodings(base, workspace.dataset(config.data or None), config)
+    except FcaError as error:  # nothing is prepared yet, or nothing of that length
+        if options.data is not None:
+            raise
+        report(Message(f"{error.message}: planned without data", "detail"))
+    planner = _planner(base, config, kind, encodings)
+    report(Message(f"base {spec.name} ({spec.reason}), planned for {'a CUDA device' if kind == 'cuda' else 'the CPU'}"))
+    if gpu_memory is None:
+        tried = [_as_asked(config, planner)]
+    else:
+        tried = _fitting(config, options, base, planner, _room_of_card(gpu_memory), report)
+        if not _room_of_card(gpu_memory)(tried[-1].memory):
+            raise _nothing_fits(tried, gpu_memory)
+    return _planned(
+        workspace, options, spec, tried, _disk(base, config, encodings), keep, gpu_memory, gpus if kind == "cpu" else gpus or 1
+    )
+
+
+def require_room(
+    loaded: CogVideoX, dataset: Path, config: TrainConfig, options: TrainOptions, gpus: int | None, report: Report
+) -> None:
+    """Before `fca train` begins on a base: does it fit this machine?
+
+    Raises:
+        FcaError: it does not; the hint is a line that does, if there is one.
+    """
+    from fcacli.workflows.encode.encode import all_encoded
+
+    kind: Kind = "cuda" if loaded.device.type == "cuda" else "cpu"
+    free = free_device() if kind == "cuda" else free_memory()
+    if free is None or fits_easily(loaded, config, free):
+        return
+    base = _shaped(loaded.spec, config, kind)
+    encoded = all_encoded(loaded, dataset, config.clip)
+    planner = _planner(base, config, kind, _encodings(base, dataset, config), encoded)
+    fits = _room_free(free)
+    if fits((asked := _as_asked(config, planner)).memory):
+        return
+    tried = _fitting(config, options, base, planner, fits, report)
+    where = "GPU memory" if kind == "cuda" else "memory"
+    peak = asked.memory.peak.name
+    message = f"{peak} needs {_gb(asked.memory.needed)} of {where}, {_gb(free)} are free (fca plan shows all phases)"
+    line = f"fca train {as_arguments(replace(options, **tried[-1].changes), gpus)}"
+    found = fits(tried[-1].memory)
+    raise FcaError(
+        message, f"{line}\nor --force, to try it" if found else "a smaller --size, fewer --frames, or --force, to try it"
+    )
+
+
+# ---------------------------------------------------------------- its parts
+
+
+def _kind(gpus: int | None, spec: BaseSpec) -> Kind:
+    if gpus == 0 or (spec.name == "mini" and choose_gpus(None) == "cpu"):
+        return "cpu"
+    return "cuda"
+
+
+def _shaped(spec: BaseSpec, config: TrainConfig, kind: Kind) -> ShapedBase:
+    """
+    Raises:
+        Misuse: the clip or the adapter does not fit the base.
+    """
+    from fcacli.planning.shaped import shaped_base
+    from fcacli.workflows.train import require_fit
+
+    base = shaped_base(spec, kind)
+    require_fit(base, config)
+    return base
+
+
+def _encodings(base: ShapedBase, dataset: Path, config: TrainConfig) -> Encodings:
+    """What the encodings of a prepared dataset take; which clips are the same does not depend on the encoder."""
+    from fcacli.workflows.encode.encode import choose_clips, counts_of, keys_of
+    from fcacli.workflows.encode.plan import plan as plan_encodings
+
+    clips = choose_clips(dataset, config.clip)
+    return plan_encodings(base, config.clip, counts_of({split: keys_of(clips[split], config.clip, "") for split in clips}))
+
+
+def _planner(base: ShapedBase, config: TrainConfig, kind: Kind, encodings: Encodings | None, encoded: bool = False) -> Planner:
+    from fcacli.planning.memory import Planner
+    from fcacli.training.loader import IN_MEMORY
+    from fcacli.workflows.encode.batches import AHEAD, batches_of
+
+    batches = {} if encoded else batches_of(kind)
+    if encodings is None:
+        return Planner(base, config.clip, kind, batches, AHEAD)
+    kept = encodings.total if encodings.total <= IN_MEMORY else 0
+    return Planner(base, config.clip, kind, batches, AHEAD, kept, encodings.images)
+
+
+def _disk(base: ShapedBase, config: TrainConfig, encodings: Encodings | None) -> Disk:
+    from fcacli.workflows.encode.plan import Counts, gigabytes
+    from fcacli.workflows.encode.plan import plan as plan_encodings
+
+    if encodings is not None:
+        return Disk(encodings.total, encodings.said(), 0)
+    thousand = plan_encodings(base, config.clip, Counts(1000, 1000))
+    return Disk(None, f"no prepared data here; 1,000 clips with as many captions take {gigabytes(thousand.total)}", 0)
+
+
+def _as_asked(config: TrainConfig, planner: Planner) -> Tried:
+    from fcacli.planning.choice import Tried
+
+    return Tried({}, config, planner.memory(config))
+
+
+def _fitting(
+    config: TrainConfig,
+    options: TrainOptions,
+    base: ShapedBase,
+    planner: Planner,
+    fits: Callable[[Memory], bool],
+    report: Report,
+) -> list[Tried]:
+    from fcacli.planning.choice import choose
+
+    asked = {option.name for option in fields(options) if getattr(options, option.name) not in (None, {})}
+
+    def memory(config: TrainConfig) -> Memory:
+        report(Message(f"planning {_shown(config)}", "detail"))
+        return planner.memory(config)
+
+    return choose(config, asked, base.head_dim, memory, fits)
+
+
+def _room_of_card(size: int) -> Callable[[Memory], bool]:
+    from fcacli.planning.choice import card_for
+
+    return lambda memory: card_for(memory.needed) <= size
+
+
+def _room_free(size: int) -> Callable[[Memory], bool]:
+    """What is free has CUDA's context behind it already."""
+    from fcacli.planning.choice import card_for
+
+    return lambda memory: card_for(memory.needed, context=0) <= size
+
+
+def _nothing_fits(tried: list[Tried], gpu_memory: int) -> FcaError:
+    from fcacli.planning.choice import card_for
+
+    best = min(tried, key=lambda one: one.memory.needed)
+    short = card_for(best.memory.needed) - gpu_memory
+    shown = "; ".join(f"{_shown(one.config)}: {_gb(card_for(one.memory.needed))}" for one in tried)
+    return FcaError(
+        f"nothing that was tried fits {_gb(gpu_memory)}: {best.memory.peak.name} needs {_gb(short)} more "
+        f"with {_shown(best.config)}; tried, by the card that each needs: {shown}",
+        "a larger --gpu-memory, a smaller --size or fewer --frames",
+    )
+
+
+def _planned(
+    workspace: Workspace,
+    options: TrainOptions,
+    spec: BaseSpec,
+    tried: list[Tried],
+    disk: Disk,
+    keep: int,
+    gpu_memory: int | None,
+    gpus: int | None,
+) -> Planned:
+    from fcacli.planning.choice import card_for
+
+    chosen = tried[-1]
+    seconds = seconds_per_step(workspace, chosen.config, chosen.memory.kind)
+    return Planned(
+        base=spec.name,
+        config=chosen.config,
+        memory=chosen.memory,
+        disk=replace(disk, checkpoints=(keep + 1) * chosen.memory.checkpoint),
+        card=card_for(chosen.memory.needed) if chosen.memory.kind == "cuda" else 0,
+        gpu_memory=gpu_memory,
+        hours=None if seconds is None else seconds * chosen.config.steps / 3600,
+        command=f"fca train {as_arguments(replace(options, **chosen.changes), gpus)}".strip(),
+        process=peak_of_process(),
+        tried=[{"options": one.changes, "needed": one.memory.needed} for one in tried],
+    )
+
+
+def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str) -> float | None:
+    """Median seconds of a step in the newest run here that computes the same on the same kind of device."""
+    from fcacli.training.checkpoint import read_config
+
+    def work(of: TrainConfig) -> tuple[object, ...]:
+        return of.base, of.clip, of.adapter, of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer
+
+    for run in reversed(workspace.all_runs()):
+        try:
+            same = work(read_config(run)) == work(config)
+        except FcaError:
+            continue
+        if same and (seconds := _measured(run / "speed.jsonl", kind)):
+            return statistics.median(seconds)
+    return None
+
+
+def _measured(path: Path, kind: str) -> list[float]:
+    if not path.is_file():
+        return []
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [line["seconds"] for line in lines[WARM:] if ("device_gb" in line) == (kind == "cuda")]
+
+
+def _shown(config: TrainConfig) -> str:
+    """What decides the memory, in a few words."""
+    adapter, clip = config.adapter, config.clip
+    size = f"width {adapter.width}" if hasattr(adapter, "width") else f"rank {adapter.rank}"
+    batch = f"batch {config.batch_size}" + (f"x{config.accumulate}" if config.accumulate > 1 else "")
+    recomputing = "checkpointing" if config.checkpointing else "no checkpointing"
+    words = (f"{adapter.kind} {size}", f"{clip.frames}x{clip.width}x{clip.height}", batch, config.precision, config.optimizer)
+    return ", ".join((*words, recomputing))
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,28 @@
+"""What a real call takes, by two counts that share nothing: live storages of real tensors, and the allocator's own events."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fcacli.planning.live import Counting, Meter
+
+
+def counted(work: Callable[[Meter], object]) -> tuple[int, int]:
+    """Peak bytes of live storages during `work`, which gets the meter, and of what torch's CPU allocator hands out.
+
+    They differ by what operations take for themselves, which only the allocator sees.
+    """
+    meter = Meter()
+    with (
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile,
+        Counting(meter),
+    ):
+        work(meter)
+    meter.mark("the rest")
+    events: list[Any] = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = allocated = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        allocated = max(allocated, now)
+    return max(meter.marks.values()), allocated

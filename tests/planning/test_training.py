@@ -1,0 +1,95 @@
+"""A plan's bytes of training are those that the same training takes, whatever the options; nothing is computed for a plan."""
+
+import pytest
+import torch
+from counted import counted
+
+from fcacli.model.bases import load_base, resolve_base
+from fcacli.planning.memory import Planner
+from fcacli.planning.optimizer import eight_bit_state
+from fcacli.planning.shaped import shaped_base
+from fcacli.planning.training import at_depth, trace_training
+from fcacli.training.optim import make_optimizer
+from fcacli.workflows.train_options import TrainOptions, resolve
+
+NONE_AT_ONCE = {"captions": 1, "videos": 1, "images": 1}
+OPTIONS = {
+    "fca, fp32": ("absolute", {"precision": "fp32"}),
+    "fca, checkpointing, adamw8bit, accumulating": (
+        "absolute",
+        {"checkpointing": True, "accumulate": 3, "optimizer": "adamw8bit"},
+    ),
+    "fca, half the width, adamw": ("absolute", {"adapter_width": 64, "optimizer": "adamw"}),
+    "fca, rotary, no guidance": ("rotary", {"guidance": 1.0, "batch_size": 2}),
+    "fca, temporal patch, checkpointing": ("temporal_patch", {"checkpointing": True}),
+    "fca, y_frames appended to the text": ("absolute", {"adapter_fields": {"injection": "text"}}),
+    "lora, checkpointing": ("absolute", {"adapter": "lora", "adapter_width": None, "checkpointing": True}),
+    "fca-in-context, adamw": ("rotary", {"adapter": "fca-in-context", "optimizer": "adamw"}),
+}
+
+
+def config_of(spec, **fields):
+    options = {"batch_size": 4, "checkpointing": False, "adapter_width": 128, "precision": "bf16", "accumulate": 1} | fields
+    return resolve(TrainOptions(**options), spec, "", "none", True)
+
+
+def traced(spec, config, layers, kind="cpu"):
+    planner = Planner(shaped_base(spec, kind), config.clip, kind, NONE_AT_ONCE)
+    return planner._traced(planner._train, layers, config)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_planned_bytes_are_the_counted_ones(folder_of, options):
+    kind, fields = OPTIONS[options]
+    spec = resolve_base(str(folder_of(kind)))
+    config = config_of(spec, **fields)
+    planned = traced(spec, config, 2)
+    real = {}
+
+    def work(meter):
+        real.update(trace_training(load_base(spec), config, meter, "cpu", make_optimizer))
+
+    _, allocated = counted(work)
+    assert {name: real[name] for name in ("base", "adapter", "optimizer")} == {
+        name: planned[name] for name in ("base", "adapter", "optimizer")
+    }
+    for name, size in real.items():
+        assert planned[name] == pytest.approx(size, rel=0.02), name
+    assert max(planned.values()) == pytest.approx(allocated, rel=0.05)
+
+
+@pytest.mark.parametrize("fields", [{}, {"checkpointing": True, "batch_size": 1}], ids=["keeping", "recomputing"])
+def test_a_deep_transformer_is_two_shallow_ones_continued(folder_of, fields):
+    spec = resolve_base(str(folder_of("absolute")))
+    config = config_of(spec, **fields)
+    whole, continued = traced(spec, config, 7), at_depth(lambda layers: traced(spec, config, layers), 7)
+    for name in ("base", "adapter", "optimizer", "sampling"):
+        assert continued[name] == pytest.approx(whole[name], rel=0.005), name
+    peaks = [max(size for name, size in marks.items() if name.startswith("step/")) for marks in (continued, whole)]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
+
+
+def test_the_state_of_adamw8bit_has_the_computed_bytes():
+    parameters = [torch.nn.Parameter(torch.ones(shape)) for shape in ((64, 64), (4095,), (100, 41), (3,))]
+    optimizer = make_optimizer([(str(n), p) for n, p in enumerate(parameters)], CONFIG_8BIT)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    tensors = {
+        value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    }
+    assert sum(tensors.values()) == sum(tensor.untyped_storage().nbytes() for tensor in eight_bit_state(parameters))
+
+
+CONFIG_8BIT = config_of(resolve_base("mini"), adapter_width=192, optimizer="adamw8bit")
+
+
+def test_adamw_of_cuda_tensors_takes_a_copy_of_all_weights_more(folder_of):
+    """torch updates all of them at once there."""
+    spec = resolve_base(str(folder_of("absolute")))
+    config = config_of(spec, optimizer="adamw")
+    one_by_one, at_once = (traced(spec, config, 2, kind)["step/optimizer"] for kind in ("cpu", "cuda"))
+    assert at_once - one_by_one > 0.8 * traced(spec, config, 2)["adapter"]

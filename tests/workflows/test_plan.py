@@ -1,0 +1,213 @@
+"""`fca plan` and what `fca train` asks of it: the phases, what fits, and what is not known."""
+
+import json
+import shlex
+import shutil
+from dataclasses import replace
+
+import pytest
+from trained_run import add_run
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from fcacli.cli.app import app
+from fcacli.cli.plan import ASKED, parse_bytes
+from fcacli.errors import FcaError, Misuse
+from fcacli.model.bases import load_base, resolve_base
+from fcacli.planning.memory import Memory, Phase, Planner
+from fcacli.training.checkpoint import read_config
+from fcacli.workflows import plan as planning
+from fcacli.workflows.encode.encode import all_encoded
+from fcacli.workflows.plan import plan, seconds_per_step
+from fcacli.workflows.room import free_memory
+from fcacli.workflows.train import TrainOptions, train
+from fcacli.workflows.train_options import resolve
+from fcacli.workspace import Workspace
+
+PHASES = [
+    *("encoding captions", "encoding videos", "encoding images", "training step"),
+    *("validation: sampling", "validation: decoding", "saving"),
+]
+
+
+@pytest.fixture(scope="module")
+def workspace_here(tmp_path_factory, prepared, tiny_base_folder):
+    """A workspace with a dataset, its encodings for the CPU, and a run."""
+    root = tmp_path_factory.mktemp("planned")
+    shutil.copytree(prepared / "data", root / "data")
+    add_run(Workspace(root), "first", tiny_base_folder, (4,))
+    return Workspace(root)
+
+
+@pytest.fixture(scope="module")
+def options(tiny_base_folder):
+    return TrainOptions(base=str(tiny_base_folder), batch_size=2, accumulate=1)
+
+
+@pytest.fixture(scope="module")
+def planned(workspace_here, options):
+    return plan(workspace_here, options, gpus=1)
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """A memory that is worked out, not traced: 2 GB, 1 more for 16 of the adapter's width, 1 less with checkpointing."""
+
+    def memory(planner, config):
+        size = 1_000_000_000 * (2 + config.adapter.width // 16) - 1_000_000_000 * config.checkpointing
+        on_cuda = planner._kind == "cuda"
+        phase = Phase("training step", size * on_cuda, size * on_cuda, size * (not on_cuda), size * (not on_cuda))
+        return Memory(planner._kind, (phase,), {"adapter": 1}, 1)
+
+    monkeypatch.setattr(Planner, "memory", memory)
+
+
+def test_every_phase_is_planned_and_the_worst_one_named(planned):
+    memory = planned.memory
+    assert [phase.name for phase in memory.phases] == PHASES
+    assert all(0 < phase.device_least <= phase.device and phase.host > 0 for phase in memory.phases)
+    assert memory.needed == max(phase.device_least for phase in memory.phases)
+    assert planned.card > memory.needed
+    resident = sum(memory.parts[part] for part in ("base", "adapter", "optimizer"))
+    assert all(phase.device > resident for phase in memory.phases[3:6])
+
+
+def test_on_the_cpu_all_is_main_memory(workspace_here, options):
+    memory = plan(workspace_here, options, gpus=0).memory
+    assert memory.kind == "cpu"
+    assert all(phase.device == 0 and phase.host_least > 0 for phase in memory.phases)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        (5.0, {"checkpointing": False}),
+        (4.0, {"checkpointing": True}),
+        (2.8, {"adapter_width": 16, "checkpointing": True}),
+    ],
+)
+def test_the_least_costly_options_that_fit_are_found(workspace_here, options, untraced, size, changes):
+    found = plan(workspace_here, options, gpu_memory=int(size * 1e9))
+    assert found.tried[-1]["options"] == changes and found.card <= size * 1e9
+    words = shlex.split(found.command)
+    assert words[:2] == ["fca", "train"]
+    said = CliRunner().invoke(app, ["plan", "--json", *words[2:]])
+    assert json.loads(said.stdout)["card"] == found.card, "the line is complete: planned again, it needs the same"
+
+
+def test_what_was_asked_for_stays(workspace_here, options, untraced):
+    with pytest.raises(FcaError, match=r"needs 1\.4 GB more"):
+        plan(workspace_here, replace(options, adapter_width=32), gpu_memory=int(2.4e9))
+
+
+def test_where_nothing_fits_it_says_by_how_much_and_what_was_tried(workspace_here, options, untraced):
+    with pytest.raises(
+        FcaError, match=r"nothing that was tried fits 1\.0 GB: training step needs 1\.7 GB more with .*"
+    ) as error:
+        plan(workspace_here, options, gpu_memory=int(1e9))
+    assert "width 32" in error.value.message and "width 16, 16x32x32, batch 2" in error.value.message
+    assert error.value.code == 1
+
+
+def test_hours_come_from_a_run_here_or_are_not_known(workspace_here, planned):
+    assert planned.hours is None
+    run = workspace_here.all_runs()[-1]
+    config = read_config(run)
+    lines = [json.dumps({"step": step, "seconds": 9.0 if step < 3 else 2.0}) for step in range(8)]
+    (run / "speed.jsonl").write_text("\n".join(lines) + "\n")
+    assert seconds_per_step(workspace_here, config, "cpu") == 2.0
+    assert seconds_per_step(workspace_here, config, "cuda") is None
+    assert seconds_per_step(workspace_here, replace(config, batch_size=3), "cpu") is None
+
+
+def test_disk_is_that_of_the_prepared_data(workspace_here, options, untraced):
+    planned = plan(workspace_here, options, gpus=0)
+    kinds = [path for path in (workspace_here.dataset() / "cache").rglob("*") if path.is_file()]
+    assert 0 < planned.disk.encodings <= sum(path.stat().st_size for path in kinds)
+    assert planned.disk.checkpoints == 4 * planned.memory.checkpoint
+
+
+def test_nothing_prepared_is_no_obstacle(tmp_path, options, untraced):
+    disk = plan(Workspace(tmp_path), options, gpus=1).disk
+    assert disk.encodings is None and "no prepared data here; 1,000 clips" in disk.encodings_said
+
+
+# ---------------------------------------------------------------- train
+
+
+def test_train_refuses_what_cannot_fit_with_a_line_that_does_unless_forced(workspace_here, options, untraced, monkeypatch):
+    small = replace(options, steps=1, validate_clips=0)
+    monkeypatch.setattr(planning, "fits_easily", lambda *_: False)
+    monkeypatch.setattr(planning, "free_memory", lambda: int(3.5e9))
+    before = workspace_here.all_runs()
+    with pytest.raises(FcaError, match=r"training step needs 4\.0 GB of memory, 3\.5 GB are free") as error:
+        train(workspace_here, small, gpus=0, new=True)
+    line, force = error.value.hint.splitlines()
+    assert line.startswith("fca train --base") and "--checkpointing" in line and "--force" in force
+    assert workspace_here.all_runs() == before
+    assert train(workspace_here, small, gpus=0, new=True, force=True).finished
+
+
+def test_where_no_line_fits_none_is_given(workspace_here, options, untraced, monkeypatch):
+    monkeypatch.setattr(planning, "fits_easily", lambda *_: False)
+    monkeypatch.setattr(planning, "free_memory", lambda: 1000)
+    with pytest.raises(FcaError) as error:
+        train(workspace_here, options, gpus=0, new=True)
+    assert "fca train" not in error.value.hint and "--force" in error.value.hint
+
+
+def test_small_trainings_are_not_traced(workspace_here, options, monkeypatch):
+    """Planning must cost a small training nothing."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("traced")
+
+    monkeypatch.setattr(Planner, "memory", never)
+    assert train(workspace_here, replace(options, steps=1, validate_clips=0), gpus=0, new=True).step == 1
+
+
+def test_what_is_encoded_is_not_planned_again(workspace_here, options):
+    base = load_base(resolve_base(options.base))
+    clip = resolve(options, base.spec, "", "", True).clip
+    dataset = workspace_here.dataset()
+    assert all_encoded(base, dataset, clip)
+    assert not all_encoded(base, dataset, replace(clip, frames=8))
+
+
+def test_free_memory_is_less_than_there_is():
+    free = free_memory()
+    assert free is None or 0 < free < 2**45
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_plan_takes_the_options_that_decide_what_train_does():
+    commands = get_command(app).commands
+    train_has, plan_has = ({p.name: p.opts for p in commands[name].params} for name in ("train", "plan"))
+    assert {name: train_has[name] for name in train_has if name in ASKED}.items() <= plan_has.items()
+    assert {"adapter_width", "checkpointing", "size", "adapter_set", "gpus", "gpu_memory"} <= plan_has.keys()
+    assert not {"run", "fork", "new", "workers"} & plan_has.keys()
+
+
+def test_sizes_have_units():
+    assert [parse_bytes("--gpu-memory", text) for text in ("12GB", "12GiB", "12000MB", "0.5 gb")] == [
+        12_000_000_000,
+        12 * 2**30,
+        12_000_000_000,
+        500_000_000,
+    ]
+    for text in ("12", "GB", "0GB", "-1GB", "12 parsecs"):
+        with pytest.raises(Misuse, match="--gpu-memory takes a size with its unit"):
+            parse_bytes("--gpu-memory", text)
+
+
+def test_the_table_is_for_people_and_json_for_programs(workspace_here, options, untraced, monkeypatch):
+    monkeypatch.chdir(workspace_here.root)
+    asked = ["plan", "--gpus", "1", "--base", options.base]
+    table = CliRunner().invoke(app, asked).stdout
+    assert "training step" in table
+    assert "assumed, not measured" in table and "hours: not known" in table
+    assert table.splitlines()[-1].startswith("fca train --base")
+    values = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert [phase["name"] for phase in values["memory"]["phases"]] == ["training step"]
