@@ -13,7 +13,10 @@ from fcacli.cli.app import app
 from fcacli.cli.completions import commands
 from fcacli.model.bases import DEFAULTS
 
-COMMANDS = ["prepare", "train", "predict", "eval", "compare", "demo", "benchmark", "toy", "weights", "doctor", "completions"]
+COMMANDS = [
+    *("prepare", "plan", "train", "predict", "eval", "compare"),
+    *("demo", "benchmark", "toy", "weights", "doctor", "completions"),
+]
 
 
 def fca(*arguments, env=None):

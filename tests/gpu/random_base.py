@@ -17,17 +17,7 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTr
 from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderModel
 
 from fcacli.model.bases import MINI
-
-CONFIGS = Path(__file__).parents[1] / "model" / "configs"
-T5_XXL = {
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_heads": 64,
-    "vocab_size": 32128,
-    "feed_forward_proj": "gated-gelu",
-}
+from fcacli.model.bases.published import published
 
 
 def write_random_base(folder: Path, name: str, device: str) -> Path:
@@ -41,7 +31,7 @@ def write_random_base(folder: Path, name: str, device: str) -> Path:
     transformer, vae = _config(name), _config("vae")
     _write(base / "transformer", lambda: CogVideoXTransformer3DModel(**transformer), device)
     _write(shared / "vae", lambda: AutoencoderKLCogVideoX(**vae), device)
-    _write(shared / "text_encoder", lambda: T5EncoderModel(T5Config(**T5_XXL)), device)
+    _write(shared / "text_encoder", lambda: T5EncoderModel(T5Config(**_config("t5-v1_1-xxl"))), device)
     _write(shared / "clip", lambda: CLIPVisionModel(CLIPVisionConfig(**_config("clip-vit-large-patch14"))), device)
     for part in ("vae", "text_encoder", "clip"):
         (base / part).symlink_to(shared / part, target_is_directory=True)
@@ -60,8 +50,7 @@ def write_random_base(folder: Path, name: str, device: str) -> Path:
 
 
 def _config(name: str) -> dict[str, Any]:
-    values = json.loads((CONFIGS / f"{name}.json").read_text())
-    return {key: value for key, value in values.items() if not key.startswith("_") and key != "model_type"}
+    return {key: value for key, value in published(name).items() if not key.startswith("_") and key != "model_type"}
 
 
 def _write(folder: Path, build: Callable[[], Any], device: str) -> None:
