@@ -1,6 +1,6 @@
 """The optimizer of an adapter: AdamW, stepped part by part, so that only a part is ever in float32 or away from its home."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -26,7 +26,9 @@ class AdapterOptimizer:
 
     def __init__(self, inner: torch.optim.Optimizer, weights: TrainedWeights, residence: Residence):
         self.inner, self.weights, self.residence = inner, weights, residence
-        self._parts = list(self._cut())
+        for kept in weights.kept:
+            kept.update(self._settled(kept))
+        self._parts = list(cut([parameter.numel() for parameter in weights.parameters]))
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -84,8 +86,7 @@ class AdapterOptimizer:
             if place in saved["state"]:
                 self.inner.state[master] = self._settled(saved["state"][place])
             if kept := self.weights.kept[place]:
-                found = self._settled(saved["weights"][place])
-                kept.update({name: found[name] for name in kept})
+                kept.update(self._settled({name: saved["weights"][place][name] for name in kept}))
 
     def _settled(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """bitsandbytes nests some of what it keeps of a parameter; step counts stay on the CPU."""
@@ -97,17 +98,17 @@ class AdapterOptimizer:
                 settled[name] = self.residence.settled(name, value) if isinstance(value, Tensor) and value.ndim else value
         return settled
 
-    def _cut(self) -> Iterator[list[int]]:
-        part: list[int] = []
-        size = 0
-        for place, parameter in enumerate(self.weights.parameters):
-            if part and size + parameter.numel() > PART:
-                yield part
-                part, size = [], 0
-            part.append(place)
-            size += parameter.numel()
-        if part:
+
+def cut(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Places of the weights that make a part, for tensors of so many weights."""
+    part: list[int] = []
+    for place, size in enumerate(sizes):
+        if part and sum(sizes[before] for before in part) + size > PART:
             yield part
+            part = []
+        part.append(place)
+    if part:
+        yield part
 
 
 def _plain(value: Any) -> Any:
