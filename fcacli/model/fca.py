@@ -131,7 +131,9 @@ class FCALayer(nn.Module):
         text_length = text.shape[1]
         with arithmetic_of(video, self.to_q.weight):
             if self.norm is not None:
-                modulated = Modulated(*self.norm(video, text, temb))
+                kept = self.to_q.weight.dtype
+                seen = (part if kept == torch.float32 else part.to(kept) for part in (video, text, temb))
+                modulated = Modulated(*self.norm(*seen))
             query = self.to_q(torch.cat([modulated.text, modulated.video], dim=1))  # (B, L + F*N, H*c)
             query = self.norm_q(rearrange(query, "b s (h c) -> b h s c", h=self.heads))
             if rotary is not None:
