@@ -141,6 +141,18 @@ def test_state_of_before_parts_and_bfloat16_is_read(make_config):
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(parameters, again, strict=True))
 
 
+def test_state_goes_to_the_host_and_back_to_the_device():
+    """With a device on which nothing can be computed; small tensors stay."""
+    device = torch.device("meta")
+    kept = [{"moment": torch.rand(5000), "table": torch.rand(10), "step": 3}]
+    with offload.BesideWeights(device).away(kept):
+        assert kept[0]["moment"].device.type == "cpu" and kept[0]["moment"].all()
+    assert (kept[0]["moment"].device, kept[0]["table"].device.type, kept[0]["step"]) == (device, "cpu", 3)
+    kept = [{"moment": torch.rand(5000), "table": torch.rand(10)}]
+    with pytest.raises(NotImplementedError, match="no data"), InHostMemory(device).here(kept):
+        assert (kept[0]["moment"].device, kept[0]["table"].device.type) == (device, "cpu")
+
+
 def test_state_without_the_remainders_is_an_error(make_config):
     optimizer = make_optimizer(trainable(), make_config(weights="bf16"))
     saved = optimizer.state_dict()

@@ -25,7 +25,7 @@ def test_validation_and_predict_give_the_same_clip_and_the_gate_holds(workspace,
     from fcacli.data.manifest import read_split
     from fcacli.prediction.video import read_pngs, write_pngs
 
-    result = train(workspace, replace(asked, **HALF, **KINDS[kind]), gpus=0)
+    result = train(workspace, replace(asked, **HALF, **KINDS[kind], steps=2), gpus=0)
     assert result.finished and {tensor.dtype for tensor in weights(result.run).values()} == {torch.bfloat16}
     assert all(claim["holds"] for claim in result_of(result.run, 2)["claims"])
     config = checkpoint.read_config(result.run)
@@ -33,7 +33,7 @@ def test_validation_and_predict_give_the_same_clip_and_the_gate_holds(workspace,
     given = sample_frames(workspace.dataset(), "val", clip, config.clip)[: config.clip.init_frames]
     write_pngs(workspace.root / "given", given)
     afresh = predict(workspace, workspace.root / "given", clip.text, device="cpu")
-    validated = read_pngs(checkpoint.validation_folder(result.run, 4) / clip.id)
+    validated = read_pngs(checkpoint.validation_folder(result.run, 2) / clip.id)
     assert np.array_equal(read_pngs(afresh.folder / "frames"), validated)
 
 
@@ -47,13 +47,14 @@ def test_a_killed_run_goes_on_under_its_own_options_bit_for_bit(workspace, asked
     assert (config.weights, config.offload_optimizer) == ("bf16", True)
 
 
-@pytest.mark.parametrize("before, after", [("fp32", "bf16"), ("bf16", "fp32"), ("bf16", "bf16-stochastic")])
+@pytest.mark.parametrize("before, after", [("fp32", "bf16"), ("bf16", "fp32")])
 def test_a_fork_may_keep_its_weights_in_another_type(workspace, asked, before, after):
     """It starts from the source's weights, rounded where they have to be, and goes on after a crash."""
     dtype = torch.float32 if after == "fp32" else torch.bfloat16
-    first = train(workspace, replace(asked, precision="bf16", weights=before, steps=2), gpus=0, run="first")
+    first = train(workspace, replace(asked, precision="bf16", weights=before, steps=1), gpus=0, run="first")
     with pytest.raises(KeyboardInterrupt):
-        train(workspace, replace(asked, precision="bf16", weights=after), gpus=0, fork="first", run="second", report=Listener(1))
+        asked = replace(asked, precision="bf16", weights=after, steps=2)
+        train(workspace, asked, gpus=0, fork="first", run="second", report=Listener(1))
     run = workspace.run("second")
     start = weights(run)
     assert checkpoint.step_of(checkpoint.latest(run)) == 0
