@@ -176,9 +176,18 @@ class FCAAdapter(nn.Module):
         clip: the clip it is made for.
         base_name: of the base it is made for.
         blocks: the frozen DiT blocks, from which projections and norms are copied.
+        dtype: of the weights.
     """
 
-    def __init__(self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, base_name: str, blocks: Iterable[nn.Module]):
+    def __init__(
+        self,
+        config: FCAConfig,
+        geometry: Geometry,
+        clip: ClipConfig,
+        base_name: str,
+        blocks: Iterable[nn.Module],
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__()
         if config.width > geometry.d or config.width % geometry.head_dim:
             raise Misuse(
@@ -187,12 +196,13 @@ class FCAAdapter(nn.Module):
             )
         self.config, self.geometry, self.clip, self.base_name = config, geometry, clip, base_name
         self.layers = nn.ModuleList(
-            FCALayer(config, geometry, attention_parts(block)) if config.injection == "parallel" else AppendedLayer()
+            FCALayer(config, geometry, attention_parts(block)).to(dtype) if config.injection == "parallel" else AppendedLayer()
             for block in blocks
         )
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
         self.text_modules = nn.ModuleList(
-            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d) for _ in range(count)
+            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d).to(dtype)
+            for _ in range(count)
         )
 
     @property

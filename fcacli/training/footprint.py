@@ -35,8 +35,8 @@ class TrainedMemory:
 def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["cuda", "cpu"] = "cuda") -> TrainedMemory:
     """Of trained tensors with so many weights each, in the optimizer's order (what `decays` first).
 
-    Exact but for `step`, which is AdamW's on CUDA, and for tables of a few KiB; torch rounds pinned memory up to a power of
-    two, tensor by tensor, which is counted.
+    Exact but for `step`, which is AdamW's on CUDA, and for the tables of 8-bit state (2 KiB; after a resume as much for each
+    tensor). torch rounds pinned memory up to a power of two, tensor by tensor, which is counted.
     """
     each = 4 if config.weights == "fp32" else 2
     on_device, on_host, of_step = 0, 0, 0
