@@ -52,7 +52,7 @@ def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["c
                 else:
                     on_device += kept
         weights = sum(sizes[place] for place in part)
-        float32 = 0 if config.weights == "fp32" else 8 * weights
+        float32 = 0 if config.weights == "fp32" else (4 + 4 - 2) * weights  # its own gradients are freed for it
         own = 4 * weights if config.optimizer == "adamw" else 0
         of_step = max(of_step, fetched + float32 + own)
     total = sum(sizes)
