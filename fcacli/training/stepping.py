@@ -17,8 +17,7 @@ PART = 2**23
 class AdapterOptimizer:
     """An ordinary optimizer over the masters of some weights.
 
-    Its state lies in `state`, by master, as torch has it; `state_dict` is torch's, and "weights" beside it where something
-    has to be kept of the weights themselves.
+    `state_dict` is torch's of that optimizer, and "weights" beside it where something has to be kept of the weights themselves.
 
     Args:
         inner: over the masters, its groups in their order.
@@ -33,10 +32,6 @@ class AdapterOptimizer:
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         return self.inner.param_groups
-
-    @property
-    def state(self) -> Mapping[Any, Any]:
-        return self.inner.state
 
     @torch.no_grad()
     def step(self, number: int) -> None:

@@ -55,7 +55,7 @@ def step(optimizer, parameters, numbers):
 
 def tensors(optimizer):
     """All of the state, with what is kept of the weights."""
-    kept = [*optimizer.state.values(), *optimizer.weights.kept]
+    kept = [*optimizer.inner.state.values(), *optimizer.weights.kept]
     return [value for values in kept for value in values.values() if isinstance(value, torch.Tensor)]
 
 
