@@ -92,16 +92,16 @@ def test_bf16_with_its_remainder_is_fp32_bit_for_bit(make_config, kind):
 
 
 def test_updates_below_the_precision_are_kept_by_both_and_lost_by_the_control(make_config, nearest):
-    """1000 updates of one direction: the mean way of weights that lie far from zero."""
+    """400 updates of one direction: the mean way of weights that lie far from zero."""
 
     def way(config):
-        start, (after, _) = trainable(), stepped(config, 1000)
+        start, (after, _) = trainable(), stepped(config, 400)
         far = start[0][1].abs() > 0.25
         return float((start[0][1] - after[0][1].float())[far].detach().mean())
 
     config = make_config(optimizer="adamw", precision="bf16", weight_decay=0.0)
     full = way(config)
-    assert full > 5e-3
+    assert full > 2e-3
     assert way(replace(config, weights="bf16")) == pytest.approx(full, rel=0.02)
     assert way(replace(config, weights="bf16-stochastic")) == pytest.approx(full, rel=0.05)
     nearest()
