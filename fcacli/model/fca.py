@@ -129,9 +129,11 @@ class FCALayer(nn.Module):
                 f"the adapter is made for {self.frames} latent frames of {self.tokens} tokens; got {video.shape[1]} tokens"
             )
         text_length = text.shape[1]
-        with arithmetic_of(video):
+        with arithmetic_of(video, self.to_q.weight):
             if self.norm is not None:
-                modulated = Modulated(*self.norm(video, text, temb))
+                kept = self.to_q.weight.dtype
+                seen = (part if kept == torch.float32 else part.to(kept) for part in (video, text, temb))
+                modulated = Modulated(*self.norm(*seen))
             query = self.to_q(torch.cat([modulated.text, modulated.video], dim=1))  # (B, L + F*N, H*c)
             query = self.norm_q(rearrange(query, "b s (h c) -> b h s c", h=self.heads))
             if rotary is not None:
@@ -153,14 +155,16 @@ class AppendedLayer(nn.Module):
         return AppendedText(torch.cat([y_frames.flatten(1, 2), x_init.to(y_frames.dtype)], dim=1))
 
 
-def arithmetic_of(x: Tensor) -> AbstractContextManager[Any]:
-    """Trained weights are float32 masters; at every denoising step they compute in the dtype of the base's activations x.
+def arithmetic_of(x: Tensor, weight: Tensor) -> AbstractContextManager[Any]:
+    """At every denoising step trained float32 weights compute in the dtype of the base's activations x, bfloat16 ones in
+    bfloat16.
 
     Inside the caller's autocast nothing is added to it.
     """
-    if x.dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
+    dtype = x.dtype if weight.dtype == torch.float32 else weight.dtype
+    if dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
         return nullcontext()
-    return torch.autocast(x.device.type, dtype=x.dtype)
+    return torch.autocast(x.device.type, dtype=dtype)
 
 
 class FCAAdapter(nn.Module):
@@ -172,9 +176,18 @@ class FCAAdapter(nn.Module):
         clip: the clip it is made for.
         base_name: of the base it is made for.
         blocks: the frozen DiT blocks, from which projections and norms are copied.
+        dtype: of the weights.
     """
 
-    def __init__(self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, base_name: str, blocks: Iterable[nn.Module]):
+    def __init__(
+        self,
+        config: FCAConfig,
+        geometry: Geometry,
+        clip: ClipConfig,
+        base_name: str,
+        blocks: Iterable[nn.Module],
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__()
         if config.width > geometry.d or config.width % geometry.head_dim:
             raise Misuse(
@@ -183,12 +196,13 @@ class FCAAdapter(nn.Module):
             )
         self.config, self.geometry, self.clip, self.base_name = config, geometry, clip, base_name
         self.layers = nn.ModuleList(
-            FCALayer(config, geometry, attention_parts(block)) if config.injection == "parallel" else AppendedLayer()
+            FCALayer(config, geometry, attention_parts(block)).to(dtype) if config.injection == "parallel" else AppendedLayer()
             for block in blocks
         )
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
         self.text_modules = nn.ModuleList(
-            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d) for _ in range(count)
+            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d).to(dtype)
+            for _ in range(count)
         )
 
     @property

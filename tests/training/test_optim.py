@@ -45,12 +45,12 @@ def parameters() -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, torch.nn.Parameter(torch.randn(shape, generator=generator))) for name, shape in shapes.items()]
 
 
-def step(optimizer: torch.optim.Optimizer, trainable: list, number: int) -> None:
+def step(optimizer, trainable: list, number: int) -> None:
     generator = torch.Generator().manual_seed(number)
     for _, parameter in trainable:
         parameter.grad = torch.randn(parameter.shape, generator=generator)
     set_learning_rate(optimizer, 1e-2 / (1 + number))
-    optimizer.step()
+    optimizer.step(number)
 
 
 @pytest.mark.parametrize("kind", ["adamw8bit", "adamw"])
@@ -77,5 +77,5 @@ def test_eight_bit_state_is_for_large_tensors_only(make_config):
     trainable = parameters()
     optimizer = make_optimizer(trainable, make_config())
     step(optimizer, trainable, 0)
-    kinds = {name: optimizer.state[parameter]["state1"].dtype for name, parameter in trainable}
+    kinds = {name: optimizer.inner.state[parameter]["state1"].dtype for name, parameter in trainable}
     assert kinds == {"large.weight": torch.uint8, "small.weight": torch.float32, "large.bias": torch.float32}
