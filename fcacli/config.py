@@ -139,6 +139,29 @@ class LoRAConfig:
 
 AdapterConfig = FCAConfig | InContextFCAConfig | LoRAConfig
 
+BaseWeights = Literal["full", "fp8", "int8", "nf4"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a frozen base is kept in memory."""
+
+    base_weights: BaseWeights = "full"
+    """Of the transformer's blocks: as they are computed with, in 8 bits (float or integer), or in 4."""
+    block_swap: int = 0
+    """Blocks that wait in main memory."""
+    vae_tiling: bool = False
+    """Videos are decoded in overlapping tiles."""
+
+    def __post_init__(self) -> None:
+        _within("--block-swap", self.block_swap, 0, 1000)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What of it changes a result, where that is not the usual."""
+        values = {"base_weights": self.base_weights, "vae_tiling": self.vae_tiling}
+        return {name: value for name, value in values.items() if value != getattr(Keeping, name)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
@@ -189,6 +212,14 @@ class TrainConfig:
     """Arithmetic of the training step: bf16 autocast over fp32 trained weights, or fp32 throughout."""
     checkpointing: bool = True
     """Recompute block activations in the backward pass instead of keeping them."""
+    offload_activations: bool = False
+    """Keep in main memory what they are recomputed from, the inputs of each block."""
+    base_weights: BaseWeights = "full"
+    """Of the frozen blocks: as they are computed with (bfloat16 on a GPU, float32 on the CPU), in 8 bits, or in 4."""
+    block_swap: int = 0
+    """Frozen blocks that wait in main memory and are copied to the device when they are used."""
+    vae_tiling: bool = False
+    """Decode videos in overlapping tiles; validation, predict and eval alike."""
     caption_dropout: float = 0.1
     """Share of samples trained with the empty caption, for classifier-free guidance."""
     seed: int = 0
@@ -210,6 +241,17 @@ class TrainConfig:
             _require(math.isfinite(value) and value > 0, f"--{name.replace('_', '-')} must be above 0, got {value}")
         _require(0 <= self.caption_dropout < 1, f"--caption-dropout must be in [0, 1), got {self.caption_dropout}")
         _within("--weight-decay", self.weight_decay, 0, 1)
+        _require(
+            self.checkpointing or not (self.block_swap or self.offload_activations),
+            "--block-swap and --offload-activations need --checkpointing",
+            "add --checkpointing, or leave them out",
+        )
+        assert self.keeping  # within its ranges
+
+    @property
+    def keeping(self) -> Keeping:
+        """How the frozen base is kept."""
+        return Keeping(base_weights=self.base_weights, block_swap=self.block_swap, vae_tiling=self.vae_tiling)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fcacli.data.dataset import Sample, collate, order
 from fcacli.errors import FcaError, naming_memory
 from fcacli.events import Event, Message, Progress, Report, silent, track
 from fcacli.training import checkpoint
+from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.checkpoint import State
 from fcacli.training.finite import require_finite, require_finite_validation, require_finite_weights
 from fcacli.training.interrupt import Interrupted, Signals, watch
@@ -92,6 +93,8 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
     optimizer = make_optimizer(adapter.trainable(), config)
     if config.checkpointing:
         base.transformer.enable_gradient_checkpointing()
+    if config.offload_activations:
+        keep_inputs_in_main_memory(base.transformer)
     state = _restore(run, optimizer, report)
     log = RunLog(run, state.step, state.log_bytes, report)
     loaded = _loaded(subject, config, state.step, session, accelerator, report)

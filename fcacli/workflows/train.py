@@ -88,6 +88,7 @@ def train(
         return _result(latest, config)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
     _require_fit(base, config)
+    base.keep(config.keeping)
     session = Session(
         workers=2 if workers is None else workers,
         checkpoint_seconds=60 * checkpoint_minutes,

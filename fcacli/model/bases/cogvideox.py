@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from fcacli.config import ClipConfig
+from fcacli.config import ClipConfig, Keeping
 from fcacli.errors import FcaError, Misuse, naming_memory
 from fcacli.model.bases import parts
 from fcacli.model.bases.frames import latent_frames, safe_frames
@@ -41,6 +41,7 @@ class CogVideoX:
         self._rotary: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
         self._folder: Path | None = None
         self._fingerprint: str | None = None
+        self.keeping = Keeping()
         if dtype is None:
             dtype = torch.float32 if self.device.type == "cpu" or self.d < 1024 else torch.bfloat16
         self.dtype = dtype
@@ -73,6 +74,18 @@ class CogVideoX:
     tokenizer = property(lambda self: self._part("tokenizer"), doc="The T5 tokenizer.")
     image_encoder = property(lambda self: self._part("image_encoder"), doc="CLIPVisionModel, frozen.")
     scheduler = property(lambda self: self._part("scheduler"), doc="The pipeline's own DDIM or DPM scheduler.")
+
+    def keep(self, keeping: Keeping) -> None:
+        """Choose how what is loaded from now on is kept in memory; the transformer is freed if it is there.
+
+        Raises:
+            Misuse: more blocks would wait in main memory than there are.
+        """
+        if keeping.block_swap > self.layers:
+            raise Misuse(f"--block-swap {keeping.block_swap}: {self.spec.name} has {self.layers} blocks")
+        if keeping != self.keeping:
+            self.unload("transformer")
+        self.keeping = keeping
 
     def unload(self, *names: str) -> None:
         """Free parts by name; they are loaded again when next used."""
@@ -170,6 +183,7 @@ class CogVideoX:
     def _encode(self, frames: np.ndarray) -> Tensor:
         video = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, self.dtype) / 127.5 - 1
         batch = video.reshape(-1, *video.shape[-4:])
+        self.vae.disable_tiling()
         posterior = self.vae.encode(rearrange(batch, "b t h w c -> b c t h w")).latent_dist
         # diffusers' invert_scale_latents concerns the image latents of the 1.5 image-to-video pipeline, not these
         latents = rearrange(posterior.mode(), "b c f h w -> b f c h w") * self.config("vae")["scaling_factor"]
@@ -177,8 +191,14 @@ class CogVideoX:
 
     @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> np.ndarray:
-        """Latents (F, C, h, w) to uint8 frames (T, H, W, 3), the first `frames` of them."""
+        """Latents (F, C, h, w) to uint8 frames (T, H, W, 3), the first `frames` of them.
+
+        In tiles (diffusers' own, half the base's usual height and width) the VAE's norms see less of a frame: colours may
+        differ slightly between tiles, which are blended where they overlap.
+        """
         latents = latents.to(self.device, self.dtype) / self.config("vae")["scaling_factor"]
+        if self.keeping.vae_tiling:
+            self.vae.enable_tiling()
         video = self.vae.decode(rearrange(latents, "f c h w -> 1 c f h w")).sample[0, :, :frames]
         pixels = ((video.float() / 2 + 0.5) * 255).clamp(0, 255).round().to(torch.uint8)
         return rearrange(pixels, "c t h w -> t h w c").cpu().numpy()

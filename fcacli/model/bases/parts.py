@@ -55,7 +55,20 @@ def _model(base: CogVideoX, name: str) -> Any:
     else:
         kind = {"transformer": diffusers.CogVideoXTransformer3DModel, "vae": diffusers.AutoencoderKLCogVideoX}[name]
         read = lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, **LOCAL)  # noqa: E731
-    return _load(name, folder, read).requires_grad_(False).eval().to(base.device)
+    model = _load(name, folder, read).requires_grad_(False).eval()
+    return _kept(base, model) if name == "transformer" else model.to(base.device)
+
+
+def _kept(base: CogVideoX, transformer: Any) -> Any:
+    """The frozen transformer in the memory that `base.keeping` gives it."""
+    from fcacli.model.base_weights import store
+    from fcacli.model.block_swap import BlockSwap
+
+    store(transformer.transformer_blocks, base.keeping.base_weights, base.device)
+    if base.keeping.block_swap:
+        BlockSwap(transformer, base.keeping.block_swap, base.device)
+        return transformer
+    return transformer.to(base.device)
 
 
 def _tokenizer(base: CogVideoX, name: str) -> Any:
