@@ -98,6 +98,16 @@ class _Product(torch.autograd.Function):
         return (gradient @ weight).to(ctx.dtype), None, None, *[None] * len(stored)
 
 
+def bytes_of_linear(inputs: int, outputs: int, weights: BaseWeights, dtype: torch.dtype) -> list[int]:
+    """Of what is stored of a weight (out, in): its values, and their scales if it has any."""
+    count = inputs * outputs
+    if weights == "full":
+        return [count * dtype.itemsize]
+    if weights == "nf4":
+        return [-(-count // 2), -(-count // BLOCK) * 4]
+    return [count, outputs * 4]
+
+
 def store(blocks: nn.ModuleList, weights: BaseWeights, device: torch.device) -> None:
     """Replace every linear layer of the frozen blocks by its form in fewer bits, made on `device`, one at a time."""
     if weights == "full":
