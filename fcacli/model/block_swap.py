@@ -1,4 +1,4 @@
-"""Some of the frozen blocks wait in main memory and are copied to the device ahead of their use, one way only: they never change.
+"""Some frozen blocks wait in main memory and are copied to the device ahead of their use, one way only: they never change.
 
 A block is fetched when the swapped one before it begins, in the forward pass, in the backward pass (where gradient
 checkpointing runs it again) and in sampling, so that at most two are on the device. A fetched block's parameters are new
@@ -7,7 +7,8 @@ objects in the places of the waiting ones: what autograd has saved for a backwar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -22,6 +23,11 @@ AHEAD = 2
 """Blocks on the device: the one in use and the next."""
 
 
+def aligned(size: int) -> int:
+    """Bytes that a tensor of `size` bytes takes in a buffer."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 def spread(blocks: int, count: int) -> list[int]:
     """Which `count` of `blocks` are swapped: evenly, so that the most is computed between two of them."""
     return [index for index in range(blocks) if (index + 1) * count // blocks > index * count // blocks]
@@ -34,36 +40,29 @@ class Slot:
     owner: dict[str, Any]
     """A module's own dictionary of parameters or buffers."""
     name: str
-    waiting: Tensor
+    tensor: Tensor
     offset: int
-
-    @classmethod
-    def of(cls, owner: dict[str, Any], name: str, offset: int) -> Slot:
-        return cls(owner, name, owner[name], offset)
+    """Bytes."""
 
     def view(self, buffer: Tensor) -> Tensor:
         """This tensor in a buffer of bytes."""
-        tensor = self.waiting
-        flat = buffer[self.offset : self.offset + tensor.numel() * tensor.element_size()]
-        seen = flat.view(tensor.dtype).view(tensor.shape)
-        return nn.Parameter(seen, requires_grad=False) if isinstance(tensor, nn.Parameter) else seen
+        flat = buffer[self.offset : self.offset + self.tensor.nbytes]
+        seen = flat.view(self.tensor.dtype).view(self.tensor.shape)
+        return nn.Parameter(seen, requires_grad=False) if isinstance(self.tensor, nn.Parameter) else seen
 
 
 class Waiting:
     """A block in main memory, its tensors in one buffer."""
 
     def __init__(self, block: nn.Module, device: torch.device):
-        owners = [owner for module in block.modules() for owner in (module._parameters, module._buffers)]
-        slots, size = [], 0
-        for owner, name in [(owner, name) for owner in owners for name, tensor in owner.items() if tensor is not None]:
-            slots.append(Slot.of(owner, name, size))
-            size += -(-owner[name].numel() * owner[name].element_size() // ALIGNMENT) * ALIGNMENT
-        self.buffer = page_locked(size, device)
-        self.slots = []
-        for slot in slots:
-            home = slot.view(self.buffer)
-            home.data.copy_(slot.waiting)
-            self.slots.append(Slot(slot.owner, slot.name, home, slot.offset))
+        owners: list[dict[str, Any]] = [own for part in block.modules() for own in (part._parameters, part._buffers)]
+        there = [(owner, name) for owner in owners for name in owner if owner[name] is not None]
+        offsets = list(accumulate((aligned(owner[name].nbytes) for owner, name in there), initial=0))
+        self.buffer = page_locked(offsets.pop(), device)
+        self.slots = [Slot(owner, name, owner[name], offset) for (owner, name), offset in zip(there, offsets, strict=True)]
+        for slot in self.slots:
+            slot.view(self.buffer).copy_(slot.tensor)
+        self.slots = [replace(slot, tensor=slot.view(self.buffer)) for slot in self.slots]
 
     def put(self, buffer: Tensor) -> None:
         """Let the block's modules use what lies in `buffer`."""
@@ -73,7 +72,7 @@ class Waiting:
     def take_out(self) -> None:
         """Let them use what waits."""
         for slot in self.slots:
-            slot.owner[slot.name] = slot.waiting
+            slot.owner[slot.name] = slot.tensor
 
     def hide(self) -> None:
         """Let them have nothing, while the rest of the model is moved."""

@@ -10,7 +10,7 @@ from torch import nn
 from fcacli.config import Keeping
 from fcacli.model.base_weights import bytes_of_linear
 from fcacli.model.bases import cogvideox_block as seam
-from fcacli.model.block_swap import AHEAD, ALIGNMENT, spread
+from fcacli.model.block_swap import AHEAD, aligned, spread
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def frozen_bytes(transformer: nn.Module, keeping: Keeping, dtype: torch.dtype) -
     """
     blocks = list(getattr(transformer, seam.BLOCKS))
     waiting = {index: _tensors(blocks[index], keeping, dtype) for index in spread(len(blocks), keeping.block_swap)}
-    buffers = [sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes) for sizes in waiting.values()]
+    buffers = [sum(map(aligned, sizes)) for sizes in waiting.values()]
     rest = _tensors(transformer, Keeping(), dtype, outside=getattr(transformer, seam.BLOCKS))
     there = [size for index, block in enumerate(blocks) if index not in waiting for size in _tensors(block, keeping, dtype)]
     linears = [module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)]

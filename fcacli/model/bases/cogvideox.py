@@ -193,12 +193,11 @@ class CogVideoX:
     def decode(self, latents: Tensor, frames: int) -> np.ndarray:
         """Latents (F, C, h, w) to uint8 frames (T, H, W, 3), the first `frames` of them.
 
-        In tiles (diffusers' own, half the base's usual height and width) the VAE's norms see less of a frame: colours may
-        differ slightly between tiles, which are blended where they overlap.
+        In tiles the VAE's norms see less of a frame: colours differ slightly between tiles, which are blended.
         """
         latents = latents.to(self.device, self.dtype) / self.config("vae")["scaling_factor"]
         if self.keeping.vae_tiling:
-            self.vae.enable_tiling()
+            parts.enable_tiling(self.vae, self.stride)
         video = self.vae.decode(rearrange(latents, "f c h w -> 1 c f h w")).sample[0, :, :frames]
         pixels = ((video.float() / 2 + 0.5) * 255).clamp(0, 255).round().to(torch.uint8)
         return rearrange(pixels, "c t h w -> t h w c").cpu().numpy()

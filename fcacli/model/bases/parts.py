@@ -71,6 +71,22 @@ def _kept(base: CogVideoX, transformer: Any) -> Any:
     return transformer.to(base.device)
 
 
+OVERLAP = 4
+"""One part in so many of a tile is its overlap with the next."""
+
+
+def enable_tiling(vae: Any, stride: int) -> None:
+    """Let a VAE decode in tiles of half the base's usual height and width, a whole number of times OVERLAP latents.
+
+    diffusers' own overlaps of a sixth and a fifth only fit tiles of some sizes; for others its result has the wrong size.
+    """
+    height, width = (
+        max(1, size // 2 // stride // OVERLAP) * OVERLAP * stride
+        for size in (vae.config.sample_height, vae.config.sample_width)
+    )
+    vae.enable_tiling(height, width, 1 / OVERLAP, 1 / OVERLAP)
+
+
 def _tokenizer(base: CogVideoX, name: str) -> Any:
     import transformers
 
