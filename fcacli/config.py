@@ -241,16 +241,16 @@ class TrainConfig:
             _require(math.isfinite(value) and value > 0, f"--{name.replace('_', '-')} must be above 0, got {value}")
         _require(0 <= self.caption_dropout < 1, f"--caption-dropout must be in [0, 1), got {self.caption_dropout}")
         _within("--weight-decay", self.weight_decay, 0, 1)
+        waiting = self.keeping.block_swap > 0 or self.offload_activations
         _require(
-            self.checkpointing or not (self.block_swap or self.offload_activations),
+            self.checkpointing or not waiting,
             "--block-swap and --offload-activations need --checkpointing",
             "add --checkpointing, or leave them out",
         )
-        assert self.keeping  # within its ranges
 
     @property
     def keeping(self) -> Keeping:
-        """How the frozen base is kept."""
+        """How the frozen base is kept, in range."""
         return Keeping(base_weights=self.base_weights, block_swap=self.block_swap, vae_tiling=self.vae_tiling)
 
 

@@ -123,7 +123,7 @@ OPTIONS = [
     (f"{NEW} --optimizer sgd", 2, "--optimizer", "'sgd' is not one of"),
     (f"{NEW} --base-weights int4", 2, "--base-weights", "'int4' is not one of 'full', 'fp8', 'int8', 'nf4'"),
     (f"{NEW} --block-swap -1", 2, "--block-swap"),
-    (f"{NEW} --block-swap 1001", 2, "--block-swap must be between 0 and 1,000"),
+    (f"{NEW} --block-swap 1001", 2, "--block-swap must be between 0 and 1,000, got 1001"),
     (f"{NEW} --checkpointing --block-swap 9", 2, "--block-swap 9", "has 2 blocks"),
     (f"{NEW} --no-checkpointing --block-swap 1", 2, "need --checkpointing", TRY, "add --checkpointing"),
     (f"{NEW} --no-checkpointing --offload-activations", 2, "need --checkpointing", TRY, "add --checkpointing"),

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,7 @@ def test_swapped_blocks_are_spread_evenly() -> None:
     for blocks, count in [(30, 7), (42, 20), (42, 41)]:
         chosen = spread(blocks, count)
         assert len(chosen) == count and chosen[-1] == blocks - 1
-        gaps = {after - before for before, after in zip(chosen, chosen[1:], strict=False)}
+        gaps = {after - before for before, after in pairwise(chosen)}
         assert max(gaps) - min(gaps) <= 1
 
 

@@ -80,10 +80,8 @@ def enable_tiling(vae: Any, stride: int) -> None:
 
     diffusers' own overlaps of a sixth and a fifth only fit tiles of some sizes; for others its result has the wrong size.
     """
-    height, width = (
-        max(1, size // 2 // stride // OVERLAP) * OVERLAP * stride
-        for size in (vae.config.sample_height, vae.config.sample_width)
-    )
+    usual = (vae.config.sample_height, vae.config.sample_width)
+    height, width = (max(1, size // 2 // stride // OVERLAP) * OVERLAP * stride for size in usual)
     vae.enable_tiling(height, width, 1 / OVERLAP, 1 / OVERLAP)
 
 
