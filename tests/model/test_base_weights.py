@@ -8,6 +8,7 @@ import torch
 from small import CLIP, fca_config, inputs, wake
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional
 
 from fcacli.config import BaseWeights, FCAConfig, Keeping, LoRAConfig
 from fcacli.model.attach import attach, detach, load_adapter, save_adapter
@@ -80,6 +81,20 @@ def test_a_product_saves_only_what_is_stored(weights: BaseWeights) -> None:
     (gradient,) = torch.autograd.grad(output.sum(), x)
     expected = torch.ones(2, 3, 64) @ linear.dense()
     assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ERRORS)
+def test_under_autocast_a_product_is_that_of_the_dense_weight(weights: BaseWeights) -> None:
+    linear = held(weights, nn.Linear(64, 64).requires_grad_(False))
+    x = torch.randn(2, 3, 64, requires_grad=True)
+    found = []
+    for product in (linear, lambda x: functional.linear(x, linear.dense(), linear.bias)):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = product(x)
+        found.append((output, *torch.autograd.grad(output.float().square().sum(), x)))
+    (output, gradient), (expected, expected_gradient) = found
+    assert output.dtype == torch.bfloat16 and gradient.dtype == torch.float32
+    assert torch.equal(output, expected) and difference(gradient, expected_gradient) < 1e-3
 
 
 @pytest.mark.parametrize("weights", ERRORS)

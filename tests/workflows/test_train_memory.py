@@ -118,23 +118,6 @@ def test_large_frames_are_decoded_in_tiles_unless_told(tiny_base_folder: Path, s
         assert resolve(replace(options, width=size, height=size), spec, "0", "toy", False).vae_tiling is expected
 
 
-def test_tiles_are_used_to_decode_and_not_to_encode(tiny_base_folder: Path) -> None:
-    """So that the encodings of a dataset do not depend on the option."""
-    import torch
-
-    from fcacli.config import Keeping
-    from fcacli.model.bases import load_base, resolve_base
-
-    whole, tiled = (load_base(resolve_base(str(tiny_base_folder))) for _ in range(2))
-    tiled.keep(Keeping(vae_tiling=True))
-    for height, width in [(64, 64), (36, 64), (68, 40)]:
-        frames = np.random.default_rng(0).integers(0, 256, (8, height, width, 3), np.uint8)
-        latents = tiled.encode_video(frames)
-        assert torch.equal(latents, whole.encode_video(frames))
-        in_tiles, at_once = tiled.decode(latents, 8), whole.decode(latents, 8)
-        assert in_tiles.shape == at_once.shape and (in_tiles != at_once).any()
-
-
 def test_the_options_are_written_as_they_are_typed() -> None:
     options = TrainOptions(base_weights="nf4", block_swap=3, offload_activations=True, vae_tiling=False, checkpointing=True)
     typed = "--base-weights nf4 --block-swap 3 --checkpointing --offload-activations --no-vae-tiling"
