@@ -157,6 +157,9 @@ class BlockSwap:
             self._wait(self._next[2])
             self._next = None
 
+    def __del__(self) -> None:
+        self._drop()
+
     def _wait(self, copied: Any) -> None:
         if copied is not None:
             torch.cuda.current_stream(self.device).wait_event(copied)
