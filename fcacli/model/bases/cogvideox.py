@@ -6,6 +6,7 @@ frames  uint8 (T, H, W, 3) RGB  ->  latents (F, C, h, w), scaled as the transfor
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +184,6 @@ class CogVideoX:
     def _encode(self, frames: np.ndarray) -> Tensor:
         video = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, self.dtype) / 127.5 - 1
         batch = video.reshape(-1, *video.shape[-4:])
-        self.vae.disable_tiling()
         posterior = self.vae.encode(rearrange(batch, "b t h w c -> b c t h w")).latent_dist
         # diffusers' invert_scale_latents concerns the image latents of the 1.5 image-to-video pipeline, not these
         latents = rearrange(posterior.mode(), "b c f h w -> b f c h w") * self.config("vae")["scaling_factor"]
@@ -196,9 +196,8 @@ class CogVideoX:
         In tiles the VAE's norms see less of a frame: colours differ slightly between tiles, which are blended.
         """
         latents = latents.to(self.device, self.dtype) / self.config("vae")["scaling_factor"]
-        if self.keeping.vae_tiling:
-            parts.enable_tiling(self.vae, self.stride)
-        video = self.vae.decode(rearrange(latents, "f c h w -> 1 c f h w")).sample[0, :, :frames]
+        with parts.in_tiles(self.vae, self.stride) if self.keeping.vae_tiling else nullcontext():
+            video = self.vae.decode(rearrange(latents, "f c h w -> 1 c f h w")).sample[0, :, :frames]
         pixels = ((video.float() / 2 + 0.5) * 255).clamp(0, 255).round().to(torch.uint8)
         return rearrange(pixels, "c t h w -> t h w c").cpu().numpy()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,8 @@ OVERLAP = 4
 """One part in so many of a tile is its overlap with the next."""
 
 
-def enable_tiling(vae: Any, stride: int) -> None:
+@contextmanager
+def in_tiles(vae: Any, stride: int) -> Iterator[None]:
     """Let a VAE decode in tiles of half the base's usual height and width, a whole number of times OVERLAP latents.
 
     diffusers' own overlaps of a sixth and a fifth only fit tiles of some sizes; for others its result has the wrong size.
@@ -83,6 +85,10 @@ def enable_tiling(vae: Any, stride: int) -> None:
     usual = (vae.config.sample_height, vae.config.sample_width)
     height, width = (max(1, size // 2 // stride // OVERLAP) * OVERLAP * stride for size in usual)
     vae.enable_tiling(height, width, 1 / OVERLAP, 1 / OVERLAP)
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
 
 
 def _tokenizer(base: CogVideoX, name: str) -> Any:
