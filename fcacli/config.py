@@ -139,6 +139,29 @@ class LoRAConfig:
 
 AdapterConfig = FCAConfig | InContextFCAConfig | LoRAConfig
 
+BaseWeights = Literal["full", "fp8", "int8", "nf4"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a frozen base is kept in memory."""
+
+    base_weights: BaseWeights = "full"
+    """Of the transformer's blocks: as they are computed with, in 8 bits (float or integer), or in 4."""
+    block_swap: int = 0
+    """Blocks that wait in main memory."""
+    vae_tiling: bool = False
+    """Videos are decoded in overlapping tiles."""
+
+    def __post_init__(self) -> None:
+        _within("--block-swap", self.block_swap, 0, 1000)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What of it changes a result, where that is not the usual."""
+        values = {"base_weights": self.base_weights, "vae_tiling": self.vae_tiling}
+        return {name: value for name, value in values.items() if value != getattr(Keeping, name)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
@@ -194,6 +217,14 @@ class TrainConfig:
     """Keep the optimizer's state in host memory and bring it to the device part by part; changes no result."""
     checkpointing: bool = True
     """Recompute block activations in the backward pass instead of keeping them."""
+    offload_activations: bool = False
+    """Keep in main memory what they are recomputed from, the inputs of each block."""
+    base_weights: BaseWeights = "full"
+    """Of the frozen blocks: as they are computed with (bfloat16 on a GPU, float32 on the CPU), in 8 bits, or in 4."""
+    block_swap: int = 0
+    """Frozen blocks that wait in main memory and are copied to the device when they are used."""
+    vae_tiling: bool = False
+    """Decode videos in overlapping tiles; validation, predict and eval alike."""
     caption_dropout: float = 0.1
     """Share of samples trained with the empty caption, for classifier-free guidance."""
     seed: int = 0
@@ -225,6 +256,17 @@ class TrainConfig:
             "--offload-optimizer and --optimizer paged-adamw8bit are two ways to the same end",
             "--offload-optimizer with adamw8bit or adamw, or paged-adamw8bit alone",
         )
+        waiting = self.keeping.block_swap > 0 or self.offload_activations
+        _require(
+            self.checkpointing or not waiting,
+            "--block-swap and --offload-activations need --checkpointing",
+            "add --checkpointing, or leave them out",
+        )
+
+    @property
+    def keeping(self) -> Keeping:
+        """How the frozen base is kept, in range."""
+        return Keeping(base_weights=self.base_weights, block_swap=self.block_swap, vae_tiling=self.vae_tiling)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ADAPTER = "Adapter"
 OPTIMIZATION = "Optimization"
+MEMORY = "Memory"
 RUN = "Run"
 
 
@@ -119,6 +120,34 @@ def train(
             "Recompute activations in the backward pass: slower, less memory.",
         ),
     ] = None,
+    offload_activations: Annotated[
+        bool | None,
+        by_base(
+            "--offload-activations/--no-offload-activations",
+            MEMORY,
+            "Keep in main memory what they are recomputed from.",
+            default="no",
+        ),
+    ] = None,
+    base_weights: Annotated[
+        Literal["full", "fp8", "int8", "nf4"] | None,
+        by_base("--base-weights", MEMORY, "The frozen base's: in full, in 8 bits or in 4.", default="full"),
+    ] = None,
+    block_swap: Annotated[
+        int | None,
+        by_base(
+            "--block-swap",
+            MEMORY,
+            "Frozen blocks that wait in main memory and are copied ahead of their use.",
+            default="0",
+            metavar="N",
+            least=0,
+        ),
+    ] = None,
+    vae_tiling: Annotated[
+        bool | None,
+        by_base("--vae-tiling/--no-vae-tiling", MEMORY, "Decode videos in tiles.", default="for large frames"),
+    ] = None,
     seed: Annotated[
         int | None, by_base("--seed", OPTIMIZATION, "Seed of all that is random.", default="0", metavar="N", least=0)
     ] = None,
@@ -210,6 +239,10 @@ def train(
         weights=weights,
         offload_optimizer=offload_optimizer,
         checkpointing=checkpointing,
+        offload_activations=offload_activations,
+        base_weights=base_weights,
+        block_swap=block_swap,
+        vae_tiling=vae_tiling,
         seed=seed,
         validate_every=validate_every,
         validate_clips=validate_clips,

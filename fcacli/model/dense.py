@@ -7,14 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from fcacli.errors import FcaError
+from fcacli.model.base_weights import FrozenLinear
 
 
 def dense_weight(linear: nn.Module) -> Tensor:
-    """The weight (out, in) of a linear layer in float32, dequantised where bitsandbytes holds it in 4 or 8 bits.
+    """The weight (out, in) of a linear layer in float32, dequantised where the base or bitsandbytes holds it in 4 or 8 bits.
 
     Raises:
         FcaError: a quantisation that cannot be undone here.
     """
+    if isinstance(linear, FrozenLinear):
+        return linear.dense().float()
     weight: Any = linear.weight
     if getattr(weight, "quant_state", None) is not None:
         from bitsandbytes.functional import dequantize_4bit
@@ -48,7 +51,7 @@ def copy_linear(linear: nn.Module, rows: int | None = None) -> nn.Linear:
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """A trainable float32 copy of a frozen norm, or of an adaptive norm with its linear layer, dequantised."""
+    """A trainable float32 copy of a frozen norm, or of an adaptive norm with its linear layer, dequantised; without hooks."""
     linears = [child for child in module.modules() if isinstance(child, nn.Linear)]
     others = {id(p): p for p in module.parameters()}
     for linear in linears:
@@ -57,4 +60,6 @@ def copy_module(module: nn.Module) -> nn.Module:
     # deepcopy takes what it finds in its memo for the copy of that object
     memo: dict[int, Any] = {id(linear): copy_linear(linear) for linear in linears}
     memo |= {key: nn.Parameter(parameter.detach().float().clone()) for key, parameter in others.items()}
-    return copy.deepcopy(module, memo).train()
+    copied = copy.deepcopy(module, memo).train()
+    copied._forward_pre_hooks.clear()  # those of block_swap.py
+    return copied

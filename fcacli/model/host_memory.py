@@ -1,7 +1,17 @@
-"""How the process keeps host memory: freed tensors stay with it instead of going back to the system."""
+"""How the process keeps host memory: freed tensors stay with it instead of going back to the system; what a device copies
+from or to is locked in place."""
+
+from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
+from typing import TYPE_CHECKING
+
+from fcacli.errors import FcaError
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
@@ -20,3 +30,26 @@ def keep_freed_memory() -> None:
     if hasattr(library, "mallopt"):  # not in other C libraries, musl for one
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, KEEP)
+
+
+def page_locked(size: int, device: torch.device) -> torch.Tensor:
+    """`size` bytes of main memory (uint8) that a CUDA device can copy from and to while it computes; ordinary ones otherwise.
+
+    Registered with CUDA instead of taken from torch's cache of such memory, which rounds sizes up to powers of two.
+
+    Raises:
+        FcaError: CUDA cannot lock so much.
+    """
+    import torch
+
+    buffer = torch.empty(size, dtype=torch.uint8)
+    if device.type != "cuda" or not size:
+        return buffer
+    cudart, address = torch.cuda.cudart(), buffer.data_ptr()  # initialises CUDA
+    if error := int(cudart.cudaHostRegister(address, size, 0)):
+        raise FcaError(
+            f"{size / 1e9:.2f} GB of main memory cannot be locked for copies to {device} (CUDA error {error})",
+            "a smaller --block-swap, no --offload-activations, or a larger limit of locked memory: ulimit -l",
+        )
+    weakref.finalize(buffer, cudart.cudaHostUnregister, address)
+    return buffer

@@ -50,7 +50,7 @@ class LoRAAdapter(nn.Module):
         self._names = [name for name, _ in transformer.named_parameters() if ".lora_" in name]
         matrices = dict(transformer.named_parameters())
         for name in self._names:
-            matrices[name].data = matrices[name].data.to(dtype)
+            matrices[name].data = matrices[name].data.to(base.device, dtype)
             matrices[name].requires_grad_(True)
         self.matrices = nn.ParameterList(matrices[name] for name in self._names)
 

@@ -19,6 +19,7 @@ from fcacli.data.dataset import Sample, collate, order
 from fcacli.errors import FcaError, naming_memory
 from fcacli.events import Event, Message, Progress, Report, silent, track
 from fcacli.training import checkpoint
+from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.checkpoint import State
 from fcacli.training.finite import require_finite, require_finite_validation, require_finite_weights
 from fcacli.training.interrupt import Interrupted, Signals, watch
@@ -34,11 +35,13 @@ from fcacli.workspace import atomic_folder, read_json, write_json
 
 PHASE = "train"
 LESS_MEMORY = (
-    "a new run with --checkpointing, --offload-optimizer, --weights bf16, a smaller --batch-size and a larger --accumulate, or "
-    "a smaller --size (fca train --fork latest keeps the weights); or, from the beginning (--new), fewer --frames or a smaller "
-    "--adapter-width"
+    "a new run with --checkpointing, --weights bf16, --offload-optimizer, --base-weights int8 or nf4, --block-swap, "
+    "--offload-activations, a smaller --batch-size and a larger --accumulate, or a smaller --size (fca train --fork latest keeps "
+    "the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
 )
-LESS_VALIDATION = "fca train --fork latest, which keeps the weights, with --validate-clips 0, --guidance 1 or a smaller --size"
+LESS_VALIDATION = (
+    "fca train --fork latest, which keeps the weights, with --vae-tiling, --guidance 1, --validate-clips 0 or a smaller --size"
+)
 
 Validate = Callable[[int, Path, Report], dict[str, float]]
 """(step, folder, report): write clips made by the adapter as it is now into the folder; returns figures to log. Where it
@@ -94,6 +97,8 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
     optimizer = make_optimizer(adapter.trainable(), config)
     if config.checkpointing:
         base.transformer.enable_gradient_checkpointing()
+    if config.offload_activations:
+        keep_inputs_in_main_memory(base.transformer)
     state = _restore(run, optimizer, report)
     log = RunLog(run, state.step, state.log_bytes, report)
     loaded = _loaded(subject, config, state.step, session, accelerator, report)

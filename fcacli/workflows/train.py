@@ -95,6 +95,7 @@ def train(
     require_fit(base, config)
     if saved is None and not force:
         require_room(base, dataset, config, options, gpus, report)
+    base.keep(config.keeping)
     session = Session(
         workers=2 if workers is None else workers,
         checkpoint_seconds=60 * checkpoint_minutes,

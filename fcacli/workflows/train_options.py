@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from fcacli.config import TrainConfig, differences, from_dict, to_dict
+from fcacli.config import BaseWeights, TrainConfig, differences, from_dict, to_dict
 from fcacli.errors import Misuse
 from fcacli.model.bases import BaseDefaults, BaseSpec
 
@@ -33,6 +33,11 @@ class TrainOptions:
     weights: Literal["fp32", "bf16", "bf16-stochastic"] | None = None
     offload_optimizer: bool | None = None
     checkpointing: bool | None = None
+    offload_activations: bool | None = None
+    base_weights: BaseWeights | None = None
+    block_swap: int | None = None
+    vae_tiling: bool | None = None
+    """None: for frames of more than TILED_ABOVE pixels."""
     caption_dropout: float | None = None
     seed: int | None = None
     validate_every: int | None = None
@@ -61,6 +66,10 @@ PLACES = {
     **{name: ("clip", name) for name in ("frames", "init_frames", "width", "height", "fps", "fit")},
 }
 """Options whose field lies inside a part of TrainConfig; the others are fields of TrainConfig itself."""
+SWITCHES = ("offload_optimizer", "checkpointing", "offload_activations", "vae_tiling")
+"""Options that are written --name or --no-name."""
+TILED_ABOVE = 2 * 256 * 256
+"""Pixels of a frame above which videos are decoded in tiles: CogVideoX's VAE takes 45 kB of memory a pixel without, in bf16."""
 
 
 def resolve(options: TrainOptions, spec: BaseSpec, fingerprint: str, data: str, bf16: bool) -> TrainConfig:
@@ -78,6 +87,8 @@ def resolve(options: TrainOptions, spec: BaseSpec, fingerprint: str, data: str, 
     values = _apply(values, options)
     if options.warmup is None:
         values["warmup"] = min(values["warmup"], values["steps"] // 10)
+    if options.vae_tiling is None:
+        values["vae_tiling"] = values["clip"]["width"] * values["clip"]["height"] > TILED_ABOVE
     return from_dict(TrainConfig, values, where="options")
 
 
@@ -116,13 +127,14 @@ def forked_differently(options: TrainOptions, source: TrainConfig, fingerprint: 
 def as_arguments(options: TrainOptions, gpus: int | None = None) -> str:
     """The options as they are written on a command line."""
     values = {option.name: getattr(options, option.name) for option in fields(options)} | {"gpus": gpus}
-    adapter_fields = values.pop("adapter_fields")
-    switches = {name: values.pop(name) for name in ("checkpointing", "offload_optimizer")}
+    adapter_fields, switches = values.pop("adapter_fields"), {name: values.pop(name) for name in SWITCHES}
     if (size := (values.pop("width"), values.pop("height"))) != (None, None):
         values["size"] = f"{size[0]}x{size[1]}"
     words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items() if value is not None]
     words += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in adapter_fields.items()]
-    words += [f"--{'' if on else 'no-'}{name.replace('_', '-')}" for name, on in switches.items() if on is not None]
+    for name, on in switches.items():
+        if on is not None:
+            words.append(f"--{'' if on else 'no-'}{name.replace('_', '-')}")
     return " ".join(words)
 
 

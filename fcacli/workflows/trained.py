@@ -1,7 +1,7 @@
 """A trained adapter found in a workspace, and the base it goes onto: what `fca predict` and `fca eval` start from."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,8 +43,13 @@ class Trained:
     def describe(self) -> str:
         """One line: which adapter, on which base, where."""
         base = self.base
-        dtype = str(base.dtype).removeprefix("torch.")
+        dtype = ", ".join([str(base.dtype).removeprefix("torch."), *self._kept_differently()])
         return f"run {self.run.name}, step {self.step}: {self.config.adapter.kind} on {base.spec.name} ({base.device}, {dtype})"
+
+    def _kept_differently(self) -> list[str]:
+        keeping = self.base.keeping
+        weights = [f"{keeping.base_weights} base"] if keeping.base_weights != "full" else []
+        return weights + (["decoded in tiles"] if keeping.vae_tiling else [])
 
     def load(self) -> "Adapter":
         """Put the adapter onto the base."""
@@ -60,6 +65,7 @@ def base_identity(base: "CogVideoX") -> dict[str, Any]:
         "base_fingerprint": base.fingerprint,
         "device": base.device.type,
         "dtype": str(base.dtype).removeprefix("torch."),
+        **base.keeping.decides,
     }
 
 
@@ -87,6 +93,7 @@ def find_trained(workspace: Workspace, run: str | None, checkpoint: str | None, 
             f"(fingerprint {config.base_fingerprint}, here {base.fingerprint})",
             "fca train --new",
         )
+    base.keep(config.keeping)
     return Trained(folder, found, int(found.name.removeprefix("step-")), config, base)
 
 
@@ -145,6 +152,7 @@ def load_offloaded(trained: Trained, offload: Offload) -> "Adapter":
     from accelerate.hooks import remove_hook_from_submodules
 
     base = trained.base
+    base.keep(replace(base.keeping, block_swap=0))
     device, base.device = base.device, type(base.device)("cpu")
     pipeline, adapter = base.pipeline(), trained.load()  # every part is loaded into main memory
     base.device = device

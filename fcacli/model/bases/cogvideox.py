@@ -6,6 +6,7 @@ frames  uint8 (T, H, W, 3) RGB  ->  latents (F, C, h, w), scaled as the transfor
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from fcacli.config import ClipConfig
+from fcacli.config import ClipConfig, Keeping
 from fcacli.errors import FcaError, Misuse, naming_memory
 from fcacli.model.bases import parts
 from fcacli.model.bases.frames import latent_frames, safe_frames
@@ -41,6 +42,7 @@ class CogVideoX:
         self._rotary: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
         self._folder: Path | None = None
         self._fingerprint: str | None = None
+        self.keeping = Keeping()
         if dtype is None:
             dtype = torch.float32 if self.device.type == "cpu" or self.d < 1024 else torch.bfloat16
         self.dtype = dtype
@@ -73,6 +75,18 @@ class CogVideoX:
     tokenizer = property(lambda self: self._part("tokenizer"), doc="The T5 tokenizer.")
     image_encoder = property(lambda self: self._part("image_encoder"), doc="CLIPVisionModel, frozen.")
     scheduler = property(lambda self: self._part("scheduler"), doc="The pipeline's own DDIM or DPM scheduler.")
+
+    def keep(self, keeping: Keeping) -> None:
+        """Choose how what is loaded from now on is kept in memory; the transformer is freed if it is there.
+
+        Raises:
+            Misuse: more blocks would wait in main memory than there are.
+        """
+        if keeping.block_swap > self.layers:
+            raise Misuse(f"--block-swap {keeping.block_swap}: {self.spec.name} has {self.layers} blocks")
+        if keeping != self.keeping:
+            self.unload("transformer")
+        self.keeping = keeping
 
     def unload(self, *names: str) -> None:
         """Free parts by name; they are loaded again when next used."""
@@ -182,9 +196,13 @@ class CogVideoX:
 
     @torch.no_grad()
     def pixels(self, latents: Tensor, frames: int) -> Tensor:
-        """Latents (F, C, h, w) to uint8 (3, T, H, W) on the device, the first `frames` of them."""
+        """Latents (F, C, h, w) to uint8 (3, T, H, W) on the device, the first `frames` of them.
+
+        In tiles the VAE's norms see less of a frame: colours differ slightly between tiles, which are blended.
+        """
         latents = latents.to(self.device, self.dtype) / self.config("vae")["scaling_factor"]
-        video = self.vae.decode(rearrange(latents, "f c h w -> 1 c f h w")).sample[0, :, :frames]
+        with parts.in_tiles(self.vae, self.stride) if self.keeping.vae_tiling else nullcontext():
+            video = self.vae.decode(rearrange(latents, "f c h w -> 1 c f h w")).sample[0, :, :frames]
         return ((video.float() / 2 + 0.5) * 255).clamp(0, 255).round().to(torch.uint8)
 
     @torch.no_grad()

@@ -52,6 +52,11 @@ def attention_parts(block: Any) -> AttentionParts:
     return AttentionParts(block.norm1, attention.to_q, attention.to_k, attention.to_v, attention.norm_q, attention.norm_k)
 
 
+def first_part(block: Any) -> nn.Module:
+    """The module of a block that is called first, whichever way the block is used."""
+    return block.norm1
+
+
 def attention_input(block: Any, video: Tensor, text: Tensor, temb: Tensor) -> Tensor:
     """What the block's attention reads of the video: (B, F*N, d) after adaLN."""
     return block.norm1(video, text, temb)[0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,39 @@ def _model(base: CogVideoX, name: str) -> Any:
     else:
         kind = {"transformer": diffusers.CogVideoXTransformer3DModel, "vae": diffusers.AutoencoderKLCogVideoX}[name]
         read = lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, **LOCAL)  # noqa: E731
-    return _load(name, folder, read).requires_grad_(False).eval().to(base.device)
+    model = _load(name, folder, read).requires_grad_(False).eval()
+    return _kept(base, model) if name == "transformer" else model.to(base.device)
+
+
+def _kept(base: CogVideoX, transformer: Any) -> Any:
+    """The frozen transformer in the memory that `base.keeping` gives it."""
+    from fcacli.model.base_weights import store
+    from fcacli.model.block_swap import BlockSwap
+
+    store(transformer.transformer_blocks, base.keeping.base_weights, base.device)
+    if base.keeping.block_swap:
+        BlockSwap(transformer, base.keeping.block_swap, base.device)
+        return transformer
+    return transformer.to(base.device)
+
+
+OVERLAP = 4
+"""One part in so many of a tile is its overlap with the next."""
+
+
+@contextmanager
+def in_tiles(vae: Any, stride: int) -> Iterator[None]:
+    """Let a VAE decode in tiles of half the base's usual height and width, a whole number of times OVERLAP latents.
+
+    diffusers' own overlaps of a sixth and a fifth only fit tiles of some sizes; for others its result has the wrong size.
+    """
+    usual = (vae.config.sample_height, vae.config.sample_width)
+    height, width = (max(1, size // 2 // stride // OVERLAP) * OVERLAP * stride for size in usual)
+    vae.enable_tiling(height, width, 1 / OVERLAP, 1 / OVERLAP)
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
 
 
 def _tokenizer(base: CogVideoX, name: str) -> Any:

@@ -1,0 +1,58 @@
+"""What a frozen transformer takes in memory, computed from its shapes alone: for plans made before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fcacli.config import Keeping
+from fcacli.model.base_weights import bytes_of_linear
+from fcacli.model.bases import cogvideox_block as seam
+from fcacli.model.block_swap import AHEAD, aligned, spread
+
+
+@dataclass(frozen=True)
+class FrozenBytes:
+    """Bytes of a frozen transformer."""
+
+    device: int
+    """There all the time."""
+    host: int
+    """Page-locked: the blocks that wait."""
+    passing: int
+    """On the device besides, at most, while it computes: swapped blocks, and one weight made dense for a product."""
+
+
+def frozen_bytes(transformer: nn.Module, keeping: Keeping, dtype: torch.dtype) -> FrozenBytes:
+    """Of a transformer as it is loaded, nothing attached; tensors on "meta" will do.
+
+    Args:
+        dtype: in which it computes.
+    """
+    blocks = list(getattr(transformer, seam.BLOCKS))
+    waiting = {index: _tensors(blocks[index], keeping, dtype) for index in spread(len(blocks), keeping.block_swap)}
+    buffers = [sum(map(aligned, sizes)) for sizes in waiting.values()]
+    rest = _tensors(transformer, Keeping(), dtype, outside=getattr(transformer, seam.BLOCKS))
+    there = [size for index, block in enumerate(blocks) if index not in waiting for size in _tensors(block, keeping, dtype)]
+    linears = [module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)]
+    dense = 0 if keeping.base_weights == "full" else max(linear.weight.numel() for linear in linears) * dtype.itemsize
+    passing = sum(sorted(buffers)[-AHEAD:]) + dense
+    return FrozenBytes(device=sum(rest) + sum(there), host=sum(buffers), passing=passing)
+
+
+def _tensors(module: nn.Module, keeping: Keeping, dtype: torch.dtype, outside: nn.Module | None = None) -> list[int]:
+    """Bytes of each of its tensors, once it is kept so."""
+    left_out = set(outside.modules()) if outside is not None else set()
+    sizes: list[int] = []
+    for part in module.modules():
+        if part in left_out:
+            continue
+        parameters = [parameter for parameter in part._parameters.values() if parameter is not None]
+        if isinstance(part, nn.Linear):
+            sizes += bytes_of_linear(part.in_features, part.out_features, keeping.base_weights, dtype)
+            parameters = [part.bias] if part.bias is not None else []
+        sizes += [parameter.numel() * dtype.itemsize for parameter in parameters]
+        sizes += [buffer.nbytes for buffer in part._buffers.values() if buffer is not None]  # loaded in their own dtype
+    return sizes

@@ -1,0 +1,77 @@
+"""The frozen base's memory on a CUDA device: the same bits with swapped blocks, the bytes that were planned."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fcacli.config import BaseWeights, ClipConfig, FCAConfig, Keeping
+from fcacli.model.attach import attach
+from fcacli.model.bases import load_base, resolve_base
+from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.model.conditioning import Given
+from fcacli.model.frozen_memory import frozen_bytes
+from fcacli.training.activations import keep_inputs_in_main_memory
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
+FCA = FCAConfig(width=256, tokens_per_frame=3, text_width=16, text_heads=2, text_blocks=1)
+LAYERS = 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, write_base: Callable[..., Path]) -> Path:
+    """Wide enough that a block is megabytes."""
+    fields = {"num_attention_heads": 16, "attention_head_dim": 64, "num_layers": LAYERS, "time_embed_dim": 512}
+    return write_base(tmp_path_factory.mktemp("base") / "wide", use_rotary_positional_embeddings=True, **fields)
+
+
+def kept(folder: Path, keeping: Keeping) -> CogVideoX:
+    base = load_base(resolve_base(str(folder)), "cuda", torch.bfloat16)
+    base.keep(keeping)
+    return base
+
+
+def gradients(base: CogVideoX) -> list[torch.Tensor]:
+    """Of two training steps, so that buffers are used again."""
+    torch.manual_seed(0)
+    adapter = attach(base, FCA, CLIP)
+    for layer in adapter.parallel_modules:
+        torch.nn.init.normal_(layer.to_out.weight, std=0.02)
+    torch.manual_seed(1)
+    for _ in range(2):
+        given = Given(
+            init_latents=torch.randn(1, 1, 4, 8, 8),
+            text=torch.randn(1, 12, 24),
+            text_mask=torch.ones(1, 12, dtype=torch.bool),
+            image=torch.randn(1, 32, 16),
+        ).to("cuda")
+        x_t, t = torch.randn(1, 4, 4, 8, 8).cuda(), torch.tensor([300]).cuda()
+        with torch.autocast("cuda", torch.bfloat16):
+            adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)).float().square().mean().backward()
+    return [parameter.grad for _, parameter in adapter.trainable()]
+
+
+@pytest.mark.parametrize("weights", ["full", "fp8", "int8", "nf4"])
+def test_waiting_in_main_memory_changes_no_bit(folder: Path, weights: BaseWeights) -> None:
+    plain = kept(folder, Keeping(base_weights=weights))
+    plain.transformer.enable_gradient_checkpointing()
+    expected = gradients(plain)
+    for count in (1, 3, LAYERS):
+        base = kept(folder, Keeping(base_weights=weights, block_swap=count))
+        keep_inputs_in_main_memory(base.transformer)
+        assert all(torch.equal(*pair) for pair in zip(gradients(base), expected, strict=True))
+
+
+@pytest.mark.parametrize("weights", ["full", "fp8", "int8", "nf4"])
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_planned_bytes_are_allocated(folder: Path, weights: BaseWeights, count: int) -> None:
+    keeping = Keeping(base_weights=weights, block_swap=count)
+    bare = load_base(resolve_base(str(folder)), dtype=torch.bfloat16)
+    planned = frozen_bytes(bare.transformer, keeping, torch.bfloat16)
+    before = torch.cuda.memory_allocated()
+    base = kept(folder, keeping)
+    assert base.transformer is not None
+    assert abs(torch.cuda.memory_allocated() - before - planned.device) < 0.02 * planned.device
