@@ -36,8 +36,8 @@ from fcacli.workspace import atomic_folder, read_json, write_json
 PHASE = "train"
 LESS_MEMORY = (
     "a new run with --checkpointing, --weights bf16, --offload-optimizer, --base-weights int8 or nf4, --block-swap, "
-    "--offload-activations, a smaller --batch-size and a larger --accumulate, or a smaller --size (fca train --fork latest keeps "
-    "the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
+    "--offload-activations, a smaller --batch-size and a larger --accumulate, or a smaller --size (fca train --fork latest "
+    "keeps the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
 )
 LESS_VALIDATION = (
     "fca train --fork latest, which keeps the weights, with --vae-tiling, --guidance 1, --validate-clips 0 or a smaller --size"
