@@ -91,20 +91,25 @@ class Planner:
         """Peaks of all phases under `config`."""
         marks = at_depth(lambda layers: self._traced(self._train, layers, config), self._base.layers)
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
+        state, waiting = stays["optimizer"], marks.get("optimizer, host", 0)
         encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
         resident = sum(stays.values()) + encoder
         step = encoder + max(size for name, size in marks.items() if name.startswith("step/"))
         sampling = encoder + marks["sampling"]
+        away = state if self._kind == "cuda" else 0  # in main memory while a validation is made
+        decoding = resident - away + self._decoding.peak
         loading = max(stays["base"], stays["adapter"])  # weights are read into main memory, the adapter is drawn there
         training = (
-            self._phase("training step", step, loading, waiting=self._in_memory),
-            self._phase("validation: sampling", sampling, 2 * stays["adapter"], "first one, with the parity gate"),
-            self._phase("validation: decoding", resident + self._decoding.peak, self._decoding.weights),
-            self._phase("saving", resident, stays["adapter"]),
+            self._phase("training step", step, loading, waiting=self._in_memory + waiting),
+            self._phase(
+                "validation: sampling", sampling, 2 * stays["adapter"], "first one, with the parity gate", waiting=waiting + away
+            ),
+            self._phase("validation: decoding", decoding, self._decoding.weights, waiting=waiting + away),
+            self._phase("saving", resident, stays["adapter"], waiting=waiting),
         )
-        phases = (*self._encoding(max(step, sampling, resident + self._decoding.peak)), *training)
-        parts = stays | {"gradients": stays["adapter"]}
-        return Memory(self._kind, phases, parts, stays["adapter"] + stays["optimizer"])
+        phases = (*self._encoding(max(step, sampling, decoding)), *training)
+        parts = stays | {"gradients": stays["adapter"]} | ({"optimizer in main memory": waiting} if waiting else {})
+        return Memory(self._kind, phases, parts, stays["adapter"] + state + waiting)
 
     # ---------------------------------------------------------------- phases
 

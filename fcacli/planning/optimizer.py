@@ -1,28 +1,33 @@
-"""Bytes of an optimizer's state that cannot be traced: bitsandbytes does not run on fake tensors."""
+"""AdamW in 8 bits for fake tensors, on which bitsandbytes does not run: state of the right bytes, and nothing computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-LEAST = 4096
-"""Values of a tensor below which bitsandbytes keeps 32 bits."""
-BLOCK = 256
-"""Values that share a scale."""
+from fcacli.training.footprint import BLOCK, EIGHT_BIT
 
 
-def eight_bit_state(parameters: Iterable[Parameter]) -> list[Tensor]:
-    """Tensors like those of AdamW8bit's state: of each parameter two moments, in bytes with a float32 scale a block, and
-    the two tables of 256 values that all share. Tested against the real one."""
-    state = [torch.empty(BLOCK), torch.empty(BLOCK)]
-    for parameter in parameters:
+class FakeAdamW8bit(torch.optim.Optimizer):
+    """Works in the memory of its state and of the gradients alone, as the real one, against which it is tested."""
+
+    def __init__(self, groups: Any, lr: float, betas: tuple[float, float]):
+        super().__init__(groups, {"lr": lr, "betas": betas})
+        self._tables = {f"qmap{moment}": torch.empty(256) for moment in (1, 2)}
+
+    def step(self, closure: Any = None) -> None:
+        """Make the state of those weights that have a gradient and no state yet."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and not self.state[parameter]:
+                    self.state[parameter] = self._state_of(parameter)
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         count = parameter.numel()
-        if count < LEAST:
-            state += [torch.empty(count), torch.empty(count)]
-        else:
-            state += [torch.empty(count, dtype=torch.uint8) for _ in range(2)]
-            state += [torch.empty(-(-count // BLOCK)) for _ in range(2)]
-    return state
+        if count < EIGHT_BIT:
+            return {f"state{moment}": torch.empty(count) for moment in (1, 2)}
+        moments = {f"state{moment}": torch.empty(count, dtype=torch.uint8) for moment in (1, 2)}
+        scales = {f"absmax{moment}": torch.empty(-(-count // BLOCK)) for moment in (1, 2)}
+        return moments | scales | self._tables

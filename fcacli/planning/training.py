@@ -21,17 +21,19 @@ from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.bases.frames import latent_frames
 from fcacli.model.conditioning import Given
 from fcacli.planning.live import Meter
-from fcacli.planning.optimizer import eight_bit_state
+from fcacli.planning.optimizer import FakeAdamW8bit
 from fcacli.planning.shaped import Kind
+from fcacli.training.footprint import trained_memory
 from fcacli.training.loop import attention_kernels
 from fcacli.training.objective import Draw, diffusion_loss
 from fcacli.training.optim import make_optimizer
+from fcacli.training.stepping import AdapterOptimizer
 
 DEPTHS = (2, 3)
 """Layers at which a deeper transformer is traced."""
 Marks = dict[str, int]
 """Bytes by the name of a place."""
-MakeOptimizer = Callable[[Sequence[tuple[str, Parameter]], TrainConfig], Any]
+MakeOptimizer = Callable[[Sequence[tuple[str, Parameter]], TrainConfig], AdapterOptimizer]
 """As training/optim.py's."""
 
 
@@ -52,60 +54,61 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
         make: `make_optimizer`, or for fake tensors `fake_optimizer`.
 
     Returns:
-        what stays: base, adapter, optimizer; peaks: sampling, and step/<place> for each place of the step.
+        what stays: base, adapter, optimizer, and in main memory beside a CUDA device "optimizer, host";
+        peaks: sampling, and step/<place> for each place of the step.
     """
-    stays, before = {}, meter.now
+    before = meter.now
     meter.see_all([*base.transformer.parameters(), *base.transformer.buffers()])
-    stays["base"], before = meter.now - before, meter.now
+    stays, before = {"base": meter.now - before}, meter.now
     adapter = attach(base, config.adapter, config.clip)
-    stays["adapter"], before = meter.now - before, meter.now
     parameters = [parameter for _, parameter in adapter.trainable()]
+    drawn, attached = _nbytes(parameters), meter.now - before
     optimizer = make(adapter.trainable(), config)
+    stays["adapter"] = attached - drawn + _nbytes(parameters)  # the weights have the type that they are kept in
     _give_state(optimizer, parameters, kind)
-    stays["optimizer"] = meter.now - before
+    stays["optimizer"] = meter.now - before - stays["adapter"]
     meter.marks.clear()
     _sampling(base, adapter, config, parameters, meter)
     if config.accumulate > 1:  # all but the first batch of a step find gradients
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
     _step(base, adapter, config, optimizer, meter, kind)
-    return stays | meter.marks
+    marks = stays | meter.marks
+    return marks if kind == "cpu" else _without_host(marks, parameters, config)
 
 
 # ---------------------------------------------------------------- the parts
 
 
-def fake_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> Any:
-    """The optimizer of the run where it runs on fake tensors, else what holds as many bytes."""
-    if config.optimizer == "adamw":
-        return make_optimizer(trainable, config)
-    return Holder(eight_bit_state(parameter for _, parameter in trainable))
+def fake_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> AdapterOptimizer:
+    """The optimizer of the run, with what runs on fake tensors in the place of bitsandbytes."""
+    return make_optimizer(trainable, config, None if config.optimizer == "adamw" else FakeAdamW8bit)
 
 
-class Holder:
-    """In the place of an optimizer that works in the memory of its state and of the gradients alone."""
-
-    def __init__(self, state: list[Tensor]):
-        self.state = state
-
-    def step(self) -> None:
-        pass
+def _nbytes(parameters: Sequence[Tensor]) -> int:
+    return sum(parameter.nbytes for parameter in parameters)
 
 
-def _give_state(optimizer: Any, parameters: list[Parameter], kind: Kind) -> None:
+def _without_host(marks: Marks, parameters: Sequence[Tensor], config: TrainConfig) -> Marks:
+    """A CUDA device has not what was traced on the CPU for main memory: state that lives there, and in a validation all."""
+    sizes = [parameter.numel() for parameter in parameters]
+    host = trained_memory(sizes, config, "cpu").host
+    there = {name: size - (0 if name in ("base", "adapter") else host) for name, size in marks.items()}
+    there["sampling"] -= there["optimizer"]
+    return there | {"optimizer, host": trained_memory(sizes, config, "cuda").host}
+
+
+def _give_state(optimizer: AdapterOptimizer, parameters: list[Parameter], kind: Kind) -> None:
     """The state that an optimizer has from the first step on."""
-    if isinstance(optimizer, Holder):
-        return
     if kind == "cuda":  # what torch chooses for CUDA tensors; others go one by one
         for group in optimizer.param_groups:
             group["foreach"] = True
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.step(0)
 
 
-def _step(base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: Any, meter: Meter, kind: Kind) -> None:
+def _step(base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: AdapterOptimizer, meter: Meter, kind: Kind) -> None:
     """Forward pass, backward pass, clipping and the optimizer's step; see training/loop.py."""
     if config.checkpointing:
         base.transformer.enable_gradient_checkpointing()
@@ -127,7 +130,7 @@ def _step(base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: Any
         hook.remove()
     torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
     meter.mark("step/clipping")
-    optimizer.step()
+    optimizer.step(1)
     meter.mark("step/optimizer")
 
 

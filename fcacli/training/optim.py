@@ -1,7 +1,7 @@
 """The optimizer and its schedule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,12 +30,17 @@ def decays(name: str, parameter: Parameter) -> bool:
     return parameter.ndim >= 2 and not any(word in own_name for word in ("queries", "query_tokens", "position", "embedding"))
 
 
-def make_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> AdapterOptimizer:
+def make_optimizer(
+    trainable: Sequence[tuple[str, Parameter]], config: TrainConfig, adamw: Callable[..., Any] | None = None
+) -> AdapterOptimizer:
     """AdamW over the named parameters, its moments in 8 or in 32 bits; the parameters are brought into the type of
     `config.weights`.
 
     The 8-bit form (Dettmers et al. 2022, arXiv 2110.02861) keeps blocks of 256 values with a scale each; tensors of fewer
     than 4096 values stay in 32 bits.
+
+    Args:
+        adamw: in the place of the one that `config.optimizer` names.
     """
     named = [item for item in trainable if decays(*item)]
     plain = [item for item in trainable if not decays(*item)]
@@ -45,7 +50,7 @@ def make_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConf
         {"params": list(weights.masters[: len(named)]), "weight_decay": config.weight_decay},
         {"params": list(weights.masters[len(named) :]), "weight_decay": 0.0},
     ]
-    inner = _adamw(config.optimizer)([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.999))
+    inner = (adamw or _adamw(config.optimizer))([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.999))
     if config.optimizer == "paged-adamw8bit":
         return AdapterOptimizer(inner, weights, InPages(device, inner))
     return AdapterOptimizer(inner, weights, (InHostMemory if config.offload_optimizer else BesideWeights)(device))

@@ -1,14 +1,15 @@
 """A plan's bytes of training are those that the same training takes, whatever the options; nothing is computed for a plan."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from counted import counted
 
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.planning.memory import Planner
-from fcacli.planning.optimizer import eight_bit_state
 from fcacli.planning.shaped import shaped_base
-from fcacli.planning.training import at_depth, trace_training
+from fcacli.planning.training import at_depth, fake_optimizer, trace_training
 from fcacli.training.optim import make_optimizer
 from fcacli.workflows.train_options import TrainOptions, resolve
 
@@ -24,6 +25,11 @@ OPTIONS = {
     "fca, temporal patch, checkpointing": ("temporal_patch", {"checkpointing": True}),
     "fca, y_frames appended to the text": ("absolute", {"adapter_fields": {"injection": "text"}}),
     "lora, checkpointing": ("absolute", {"adapter": "lora", "adapter_width": None, "checkpointing": True}),
+    "fca, bf16 weights, adamw": ("absolute", {"weights": "bf16", "optimizer": "adamw"}),
+    "fca, bf16 weights, adamw8bit": ("absolute", {"weights": "bf16", "optimizer": "adamw8bit", "checkpointing": True}),
+    "fca, bf16 weights by lot": ("absolute", {"weights": "bf16-stochastic", "optimizer": "adamw8bit"}),
+    "fca, adamw in main memory": ("absolute", {"offload_optimizer": True, "optimizer": "adamw", "checkpointing": True}),
+    "fca, bf16 weights, adamw8bit in main memory": ("absolute", {"weights": "bf16", "offload_optimizer": True}),
     "fca-in-context, adamw": ("rotary", {"adapter": "fca-in-context", "optimizer": "adamw"}),
 }
 
@@ -69,19 +75,19 @@ def test_a_deep_transformer_is_two_shallow_ones_continued(folder_of, fields):
     assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
 
 
-def test_the_state_of_adamw8bit_has_the_computed_bytes():
-    parameters = [torch.nn.Parameter(torch.ones(shape)) for shape in ((64, 64), (4095,), (100, 41), (3,))]
-    optimizer = make_optimizer([(str(n), p) for n, p in enumerate(parameters)], CONFIG_8BIT)
-    for parameter in parameters:
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    tensors = {
-        value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, torch.Tensor)
-    }
-    assert sum(tensors.values()) == sum(tensor.untyped_storage().nbytes() for tensor in eight_bit_state(parameters))
+@pytest.mark.parametrize("weights", ["fp32", "bf16"])
+def test_the_state_of_adamw8bit_has_the_planned_bytes(weights):
+    def state(make):
+        parameters = [torch.nn.Parameter(torch.ones(shape)) for shape in ((64, 64), (4095,), (100, 41), (3,))]
+        optimizer = make([(str(n), p) for n, p in enumerate(parameters)], replace(CONFIG_8BIT, weights=weights))
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step(0)
+        kept = [value for values in optimizer.inner.state.values() for value in values.values()]
+        storages = (value.untyped_storage() for value in kept if isinstance(value, torch.Tensor) and value.numel())
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+    assert state(fake_optimizer) == state(make_optimizer)
 
 
 CONFIG_8BIT = config_of(resolve_base("mini"), adapter_width=192, optimizer="adamw8bit")
