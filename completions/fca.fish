@@ -28,6 +28,47 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -l json -d 'Print the r
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l help -s h -d 'Show help'
+complete -c fca -n __fish_use_subcommand -a plan -d 'Predict memory, disk and time of a training, without its weights or a GPU; fca train takes the same options'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l gpu-memory -d 'Find the least costly options that fit a card of this size: 12GB, 12GiB, 12000MB' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l keep -d 'Checkpoints kept' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l json -d 'Print the result as one JSON document'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l verbose -s v -d 'Say more'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l quiet -s q -d 'Warnings and errors only'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter -d 'The papers, the LoRA baseline, or FCA with clean frames in front' -x -a 'fca lora fca-in-context'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter-width -d 'Width of the parallel attention, a multiple of the head dimension' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l set -d 'Another field of the adapter, see the README; may be repeated' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l lora-rank -d 'Rank, with --adapter lora' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l frames -d 'Frames of a clip, the given ones included' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l init-frames -d 'How many of them are given' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l size -d 'Width and height in pixels' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l fit -d 'How another aspect ratio is brought to that size' -x -a 'crop pad stretch'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l fps -d 'Frames per second of the written predictions' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l steps -d 'Optimizer steps' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l lr -d 'Peak learning rate' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l batch-size -d 'Clips per device at once' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l accumulate -d 'Batches per optimizer step' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l warmup -d 'Steps of linear warm-up' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l weight-decay -d 'Of AdamW' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l caption-dropout -d 'Share of samples with the empty caption' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary' -x -a 'adamw8bit paged-adamw8bit adamw'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l precision -d 'Arithmetic of a step; auto: bf16 where the device has it' -x -a 'auto bf16 fp32'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l weights -d 'Trained weights: fp32; bf16 with an exact remainder; bf16 rounded by lot, the least memory' -x -a 'fp32 bf16 bf16-stochastic'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l offload-optimizer -l no-offload-optimizer -d 'Keep the optimizers state in host memory: slower, less device memory'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l checkpointing -l no-checkpointing -d 'Recompute activations in the backward pass: slower, less memory'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l offload-activations -l no-offload-activations -d 'Keep in main memory what they are recomputed from'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l base-weights -d 'The frozen bases: in full, in 8 bits or in 4' -x -a 'full fp8 int8 nf4'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l seed -d 'Seed of all that is random' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-every -d 'Steps between validations; 0 for only the last' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-clips -d 'Clips generated at a validation' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l sample-steps -d 'Denoising steps of those clips, and default of predict and eval' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l guidance -d 'Classifier-free guidance of the same' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a train -d 'Train an adapter on the prepared data; run it again to continue after an interruption'
 complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
@@ -49,13 +90,20 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l warmup -d 'Steps of li
 complete -c fca -n '__fish_seen_subcommand_from train' -l weight-decay -d 'Of AdamW' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l caption-dropout -d 'Share of samples with the empty caption' -x
-complete -c fca -n '__fish_seen_subcommand_from train' -l optimizer -d '8-bit or ordinary AdamW' -x -a 'adamw8bit adamw'
+complete -c fca -n '__fish_seen_subcommand_from train' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary' -x -a 'adamw8bit paged-adamw8bit adamw'
 complete -c fca -n '__fish_seen_subcommand_from train' -l precision -d 'Arithmetic of a step; auto: bf16 where the device has it' -x -a 'auto bf16 fp32'
+complete -c fca -n '__fish_seen_subcommand_from train' -l weights -d 'Trained weights: fp32; bf16 with an exact remainder; bf16 rounded by lot, the least memory' -x -a 'fp32 bf16 bf16-stochastic'
+complete -c fca -n '__fish_seen_subcommand_from train' -l offload-optimizer -l no-offload-optimizer -d 'Keep the optimizers state in host memory: slower, less device memory'
 complete -c fca -n '__fish_seen_subcommand_from train' -l checkpointing -l no-checkpointing -d 'Recompute activations in the backward pass: slower, less memory'
+complete -c fca -n '__fish_seen_subcommand_from train' -l offload-activations -l no-offload-activations -d 'Keep in main memory what they are recomputed from'
+complete -c fca -n '__fish_seen_subcommand_from train' -l base-weights -d 'The frozen bases: in full, in 8 bits or in 4' -x -a 'full fp8 int8 nf4'
+complete -c fca -n '__fish_seen_subcommand_from train' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
 complete -c fca -n '__fish_seen_subcommand_from train' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l run -d 'Name below runs/; an unfinished run of that name continues' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from train' -l new -d 'Start a new run even if an unfinished one could continue'
 complete -c fca -n '__fish_seen_subcommand_from train' -l fork -d 'Start a new run from the newest weights of this one; its options, but for those given here' -x -a '(ls runs 2>/dev/null)'
+complete -c fca -n '__fish_seen_subcommand_from train' -l force -d 'Start even if the plan (see fca plan) says that it will not fit'
 complete -c fca -n '__fish_seen_subcommand_from train' -l validate-every -d 'Steps between validations; 0 for only the last' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l validate-clips -d 'Clips generated at a validation' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l sample-steps -d 'Denoising steps of those clips, and default of predict and eval' -x

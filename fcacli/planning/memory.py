@@ -102,7 +102,11 @@ class Planner:
         training = (
             self._phase("training step", step, loading, waiting=self._in_memory + waiting),
             self._phase(
-                "validation: sampling", sampling, 2 * stays["adapter"], "first one, with the parity gate", waiting=waiting + away
+                "validation: sampling",
+                sampling,
+                2 * stays["adapter"],
+                "first one, with the parity gate",
+                waiting=waiting + away,
             ),
             self._phase("validation: decoding", decoding, self._decoding.weights, waiting=waiting + away),
             self._phase("saving", resident, stays["adapter"], waiting=waiting),

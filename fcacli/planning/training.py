@@ -108,7 +108,9 @@ def _give_state(optimizer: AdapterOptimizer, parameters: list[Parameter], kind: 
     optimizer.step(0)
 
 
-def _step(base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: AdapterOptimizer, meter: Meter, kind: Kind) -> None:
+def _step(
+    base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: AdapterOptimizer, meter: Meter, kind: Kind
+) -> None:
     """Forward pass, backward pass, clipping and the optimizer's step; see training/loop.py."""
     if config.checkpointing:
         base.transformer.enable_gradient_checkpointing()

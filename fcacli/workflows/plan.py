@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from fcacli.config import TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
-from fcacli.workflows.devices import choose_gpus, computes_bf16
+from fcacli.model.arithmetic import computes_bf16
+from fcacli.workflows.devices import choose_gpus
 from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
 from fcacli.workflows.train_options import TrainOptions, as_arguments, resolve
 from fcacli.workspace import Workspace

@@ -129,7 +129,7 @@ def test_planned_against_counted_bytes(folders):
         "# What `fca plan` says, and what is counted",
         "",
         f"MB at the peak of a training (sampling, then a step), batch 4 unless said. {machine()}.",
-        "Made by `pytest -m benchmark tests/benchmarks/test_plan.py`.",
+        "Made by `pytest -m benchmark tests/benchmarks/test_plan_accuracy.py`.",
         "",
         *head,
         *training_rows(folders),
