@@ -184,9 +184,14 @@ class TrainConfig:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     """Gradient norm above which gradients are scaled down."""
-    optimizer: Literal["adamw8bit", "adamw"] = "adamw8bit"
+    optimizer: Literal["adamw8bit", "paged-adamw8bit", "adamw"] = "adamw8bit"
     precision: Literal["bf16", "fp32"] = "bf16"
-    """Arithmetic of the training step: bf16 autocast over fp32 trained weights, or fp32 throughout."""
+    """Arithmetic of the training step: bf16 autocast, or fp32 throughout."""
+    weights: Literal["fp32", "bf16", "bf16-stochastic"] = "fp32"
+    """The trained weights between steps: fp32, bf16 with an exact remainder, or bf16 rounded by lot; see
+    training/trained_weights.py."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in host memory and bring it to the device part by part; changes no result."""
     checkpointing: bool = True
     """Recompute block activations in the backward pass instead of keeping them."""
     caption_dropout: float = 0.1
@@ -210,6 +215,16 @@ class TrainConfig:
             _require(math.isfinite(value) and value > 0, f"--{name.replace('_', '-')} must be above 0, got {value}")
         _require(0 <= self.caption_dropout < 1, f"--caption-dropout must be in [0, 1), got {self.caption_dropout}")
         _within("--weight-decay", self.weight_decay, 0, 1)
+        _require(
+            self.weights == "fp32" or self.precision == "bf16",
+            f"--weights {self.weights} is for steps in bf16, and these are in {self.precision}",
+            "--precision bf16, or --weights fp32",
+        )
+        _require(
+            not (self.offload_optimizer and self.optimizer == "paged-adamw8bit"),
+            "--offload-optimizer and --optimizer paged-adamw8bit are two ways to the same end",
+            "--offload-optimizer with adamw8bit or adamw, or paged-adamw8bit alone",
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

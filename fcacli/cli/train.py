@@ -86,11 +86,30 @@ def train(
         by_base("--caption-dropout", OPTIMIZATION, "Share of samples with the empty caption.", default="0.1", metavar="X"),
     ] = None,
     optimizer: Annotated[
-        Literal["adamw8bit", "adamw"] | None, by_base("--optimizer", OPTIMIZATION, "8-bit or ordinary AdamW.")
+        Literal["adamw8bit", "paged-adamw8bit", "adamw"] | None,
+        by_base("--optimizer", OPTIMIZATION, "AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary."),
     ] = None,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"] | None,
         by_base("--precision", OPTIMIZATION, "Arithmetic of a step; auto: bf16 where the device has it."),
+    ] = None,
+    weights: Annotated[
+        Literal["fp32", "bf16", "bf16-stochastic"] | None,
+        by_base(
+            "--weights",
+            OPTIMIZATION,
+            "Trained weights: fp32; bf16 with an exact remainder; bf16 rounded by lot, the least memory.",
+            default="fp32",
+        ),
+    ] = None,
+    offload_optimizer: Annotated[
+        bool | None,
+        by_base(
+            "--offload-optimizer/--no-offload-optimizer",
+            OPTIMIZATION,
+            "Keep the optimizer's state in host memory: slower, less device memory.",
+            default="no-offload-optimizer",
+        ),
     ] = None,
     checkpointing: Annotated[
         bool | None,
@@ -184,6 +203,8 @@ def train(
         caption_dropout=caption_dropout,
         optimizer=optimizer,
         precision=precision,
+        weights=weights,
+        offload_optimizer=offload_optimizer,
         checkpointing=checkpointing,
         seed=seed,
         validate_every=validate_every,

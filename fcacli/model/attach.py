@@ -234,6 +234,8 @@ def load_adapter(base: Any, folder: str | Path, clip: ClipConfig | None = None) 
         )
     tensors = _read_tensors(folder / WEIGHTS)
     adapter = attach(base, saved.adapter, clip or saved.clip)
+    if {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}:
+        adapter.to(torch.bfloat16)  # so trained, so used
     try:
         load_state(adapter, tensors, str(folder / WEIGHTS))
     except FcaError:

@@ -129,7 +129,7 @@ class FCALayer(nn.Module):
                 f"the adapter is made for {self.frames} latent frames of {self.tokens} tokens; got {video.shape[1]} tokens"
             )
         text_length = text.shape[1]
-        with arithmetic_of(video):
+        with arithmetic_of(video, self.to_q.weight):
             if self.norm is not None:
                 modulated = Modulated(*self.norm(video, text, temb))
             query = self.to_q(torch.cat([modulated.text, modulated.video], dim=1))  # (B, L + F*N, H*c)
@@ -153,14 +153,16 @@ class AppendedLayer(nn.Module):
         return AppendedText(torch.cat([y_frames.flatten(1, 2), x_init.to(y_frames.dtype)], dim=1))
 
 
-def arithmetic_of(x: Tensor) -> AbstractContextManager[Any]:
-    """Trained weights are float32 masters; at every denoising step they compute in the dtype of the base's activations x.
+def arithmetic_of(x: Tensor, weight: Tensor) -> AbstractContextManager[Any]:
+    """At every denoising step trained float32 weights compute in the dtype of the base's activations x, bfloat16 ones in
+    bfloat16.
 
     Inside the caller's autocast nothing is added to it.
     """
-    if x.dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
+    dtype = x.dtype if weight.dtype == torch.float32 else weight.dtype
+    if dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
         return nullcontext()
-    return torch.autocast(x.device.type, dtype=x.dtype)
+    return torch.autocast(x.device.type, dtype=dtype)
 
 
 class FCAAdapter(nn.Module):

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -29,6 +29,14 @@ from fcacli.events import Message, Report, silent
 from fcacli.workspace import atomic_folder, read_json, write_json
 
 OPTIMIZER, STATE, VALIDATION = "optimizer.pt", "state.json", "validation.json"
+
+
+class Stateful(Protocol):
+    """What is saved of an optimizer, torch's own or another."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +134,7 @@ def verify(folder: Path) -> State:
     return state
 
 
-def save(run: Path, state: State, write_adapter: Callable[[Path], object], optimizer: torch.optim.Optimizer) -> Path:
+def save(run: Path, state: State, write_adapter: Callable[[Path], object], optimizer: Stateful) -> Path:
     """Write the checkpoint of `state.step`; one of that step which is already there is complete and stays.
 
     Args:
@@ -150,7 +158,7 @@ def save(run: Path, state: State, write_adapter: Callable[[Path], object], optim
     return folder
 
 
-def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(folder: Path, optimizer: Stateful) -> None:
     """Put the optimizer state of a checkpoint into `optimizer`, exactly as it was."""
     try:
         optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True))

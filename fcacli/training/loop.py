@@ -28,13 +28,14 @@ from fcacli.training.objective import diffusion_loss, draw, held_out_loss
 from fcacli.training.optim import learning_rate, make_optimizer, set_learning_rate
 from fcacli.training.pace import Pace
 from fcacli.training.room import Room
+from fcacli.training.stepping import AdapterOptimizer
 from fcacli.training.waits import Waits
 from fcacli.workspace import atomic_folder, read_json, write_json
 
 PHASE = "train"
 LESS_MEMORY = (
-    "a new run with --checkpointing, a smaller --batch-size and a larger --accumulate, or a smaller --size "
-    "(fca train --fork latest keeps the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
+    "a new run with --checkpointing, --offload-optimizer, --weights bf16, a smaller --batch-size and a larger --accumulate, or "
+    "a smaller --size (fca train --fork latest keeps the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
 )
 LESS_VALIDATION = "fca train --fork latest, which keeps the weights, with --validate-clips 0, --guidance 1 or a smaller --size"
 
@@ -116,7 +117,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
                 state, saved = save(state)
             if validating:
                 stop_here = _stopping(report, signals, state.step, config)
-                log.computed(state.step, _validate(subject, config, run, state.step, accelerator, stop_here))
+                log.computed(state.step, _validate(subject, config, run, state.step, accelerator, optimizer, stop_here))
                 pace.resume()
             if stop or state.step == config.steps:
                 break
@@ -126,8 +127,7 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
             try:
                 with naming_memory(f"training step {state.step + 1}", LESS_MEMORY):
                     loss, norm = _gradients(subject, config, accelerator, loaded, state.step, run)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
+                    optimizer.step(state.step)
             except Unloadable as error:  # before the optimizer's step: weights and log are those of state.step
                 _, saved = save(state)
                 raise FcaError(f"{error.message}; stopped at step {state.step}, saved in {saved}", error.hint) from error
@@ -202,7 +202,7 @@ def attention_kernels(config: TrainConfig, device: torch.device) -> AbstractCont
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
 
-def _restore(run: Path, optimizer: torch.optim.Optimizer, report: Report) -> State:
+def _restore(run: Path, optimizer: AdapterOptimizer, report: Report) -> State:
     """Load the newest sound checkpoint's optimizer; clear away what lies behind it."""
     folder = checkpoint.latest(run, report)
     if folder is None:
@@ -224,14 +224,21 @@ def _validation_due(step: int, config: TrainConfig) -> bool:
 
 
 def _validate(
-    subject: Subject, config: TrainConfig, run: Path, step: int, accelerator: Accelerator, report: Report
+    subject: Subject,
+    config: TrainConfig,
+    run: Path,
+    step: int,
+    accelerator: Accelerator,
+    optimizer: AdapterOptimizer,
+    report: Report,
 ) -> dict[str, float]:
-    """The held-out loss, and the clips of the passed-in callable; a validation that is there already is only read."""
+    """The held-out loss, and the clips of the passed-in callable, while the optimizer's state waits in host memory; a
+    validation that is there already is only read."""
     folder = checkpoint.validation_folder(run, step)
     if folder.exists():
         return read_json(folder / checkpoint.VALIDATION)
     values: dict[str, float] = {}
-    with atomic_folder(folder) as temporary:
+    with optimizer.away(), atomic_folder(folder) as temporary:
         if subject.held_out is not None:
             count, size = len(subject.held_out), config.batch_size  # type: ignore[arg-type]
             chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)]

@@ -8,6 +8,9 @@ import torch
 from torch.nn import Parameter
 
 from fcacli.config import TrainConfig
+from fcacli.training.offload import BesideWeights, InHostMemory, InPages
+from fcacli.training.stepping import AdapterOptimizer
+from fcacli.training.trained_weights import hold
 
 FLOOR = 0.1
 """Learning rate at the last step, as a share of the peak."""
@@ -27,28 +30,39 @@ def decays(name: str, parameter: Parameter) -> bool:
     return parameter.ndim >= 2 and not any(word in own_name for word in ("queries", "query_tokens", "position", "embedding"))
 
 
-def make_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the named parameters, with its moments in 8 or in 32 bits.
+def make_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> AdapterOptimizer:
+    """AdamW over the named parameters, its moments in 8 or in 32 bits; the parameters are brought into the type of
+    `config.weights`.
 
     The 8-bit form (Dettmers et al. 2022, arXiv 2110.02861) keeps blocks of 256 values with a scale each; tensors of fewer
     than 4096 values stay in 32 bits.
     """
-    decayed = [parameter for name, parameter in trainable if decays(name, parameter)]
-    plain = [parameter for name, parameter in trainable if not decays(name, parameter)]
+    named = [item for item in trainable if decays(*item)]
+    plain = [item for item in trainable if not decays(*item)]
+    weights = hold([parameter for _, parameter in named + plain], config.weights, config.seed)
+    device = weights.parameters[0].device
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": list(weights.masters[: len(named)]), "weight_decay": config.weight_decay},
+        {"params": list(weights.masters[len(named) :]), "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    betas = (0.9, 0.999)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
+    inner = _adamw(config.optimizer)([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.999))
+    if config.optimizer == "paged-adamw8bit":
+        return AdapterOptimizer(inner, weights, InPages(device, inner))
+    return AdapterOptimizer(inner, weights, (InHostMemory if config.offload_optimizer else BesideWeights)(device))
+
+
+def _adamw(kind: str) -> Any:
+    if kind == "adamw":
+        return torch.optim.AdamW
+    import warnings
+
     import bitsandbytes
 
-    return bitsandbytes.optim.AdamW8bit(groups, lr=config.lr, betas=betas)
+    warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # fca train says it
+    return bitsandbytes.optim.PagedAdamW8bit if kind == "paged-adamw8bit" else bitsandbytes.optim.AdamW8bit
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: AdapterOptimizer, lr: float) -> None:
     """Set the learning rate of all groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -165,12 +165,16 @@ def _require_fit(base: "CogVideoX", config: TrainConfig) -> None:
     """Before anything is encoded.
 
     Raises:
-        Misuse: the clip or the adapter does not fit the base.
+        Misuse: the clip or the adapter does not fit the base, or the optimizer its device.
     """
     base.check_clip(config.clip)
     width = config.adapter.width if isinstance(config.adapter, FCAConfig) else base.head_dim
     if width > base.d or width % base.head_dim:
         raise Misuse(f"--adapter-width {width} is not a multiple of {base.head_dim}, the base's head width, up to {base.d}")
+    if config.optimizer == "paged-adamw8bit" and base.device.type == "cpu":
+        raise Misuse(
+            "--optimizer paged-adamw8bit keeps its state in pages that CUDA moves, and this is the CPU", "--optimizer adamw8bit"
+        )
 
 
 def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, report: Report) -> "Encoded":

@@ -27,9 +27,11 @@ class TrainOptions:
     warmup: int | None = None
     weight_decay: float | None = None
     clip_norm: float | None = None
-    optimizer: Literal["adamw8bit", "adamw"] | None = None
+    optimizer: Literal["adamw8bit", "paged-adamw8bit", "adamw"] | None = None
     precision: Literal["auto", "bf16", "fp32"] | None = None
     """auto: the base's where the device computes in it, else fp32."""
+    weights: Literal["fp32", "bf16", "bf16-stochastic"] | None = None
+    offload_optimizer: bool | None = None
     checkpointing: bool | None = None
     caption_dropout: float | None = None
     seed: int | None = None
@@ -114,13 +116,13 @@ def forked_differently(options: TrainOptions, source: TrainConfig, fingerprint: 
 def as_arguments(options: TrainOptions, gpus: int | None = None) -> str:
     """The options as they are written on a command line."""
     values = {option.name: getattr(options, option.name) for option in fields(options)} | {"gpus": gpus}
-    adapter_fields, checkpointing = values.pop("adapter_fields"), values.pop("checkpointing")
+    adapter_fields = values.pop("adapter_fields")
+    switches = {name: values.pop(name) for name in ("checkpointing", "offload_optimizer")}
     if (size := (values.pop("width"), values.pop("height"))) != (None, None):
         values["size"] = f"{size[0]}x{size[1]}"
     words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items() if value is not None]
     words += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in adapter_fields.items()]
-    if checkpointing is not None:
-        words.append("--checkpointing" if checkpointing else "--no-checkpointing")
+    words += [f"--{'' if on else 'no-'}{name.replace('_', '-')}" for name, on in switches.items() if on is not None]
     return " ".join(words)
 
 

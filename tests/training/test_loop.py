@@ -266,8 +266,8 @@ def test_weights_that_the_optimizer_spoils_are_not_saved(base, settings, tmp_pat
         optimizer, calls = inner(trainable, config), []
         step = optimizer.step
 
-        def then_spoil():
-            step()
+        def then_spoil(number):
+            step(number)
             calls.append(None)
             if len(calls) == 3:
                 with torch.no_grad():

@@ -45,12 +45,12 @@ def parameters() -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, torch.nn.Parameter(torch.randn(shape, generator=generator))) for name, shape in shapes.items()]
 
 
-def step(optimizer: torch.optim.Optimizer, trainable: list, number: int) -> None:
+def step(optimizer, trainable: list, number: int) -> None:
     generator = torch.Generator().manual_seed(number)
     for _, parameter in trainable:
         parameter.grad = torch.randn(parameter.shape, generator=generator)
     set_learning_rate(optimizer, 1e-2 / (1 + number))
-    optimizer.step()
+    optimizer.step(number)
 
 
 @pytest.mark.parametrize("kind", ["adamw8bit", "adamw"])
