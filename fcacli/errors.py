@@ -31,6 +31,10 @@ class Misuse(FcaError):
         super().__init__(message, hint, code=2)
 
 
+class ProcessLost(FcaError):
+    """Another process of the same run has ended; it, or its launcher, knows why."""
+
+
 class OutOfMemory(FcaError):
     """Main memory or a device's ran out; says in which phase."""
 

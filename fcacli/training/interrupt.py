@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,9 +25,10 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
 
-    @property
-    def name(self) -> str:
-        return NAMES[signal.Signals(self.received)] if self.received is not None else ""
+
+def name_of(number: int) -> str:
+    """What people call a watched signal."""
+    return NAMES[signal.Signals(number)]
 
 
 @contextmanager
@@ -37,20 +38,39 @@ def watch(report: Report) -> Iterator[Signals]:
     Outside the main thread, where Python allows no handlers, nothing is watched.
     """
     signals = Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
 
     def note(number: int, _: FrameType | None) -> None:
         if signals.received is not None:
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         signals.received = number
-        report(Message(f"{signals.name}: finishing this step and saving; once more stops at once", "warning"))
+        report(Message(f"{name_of(number)}: finishing this step and saving; once more stops at once", "warning"))
 
+    with handled(note):
+        yield signals
+
+
+@contextmanager
+def watch_quietly(report: Report) -> Iterator[Signals]:
+    """As `watch`, for a process with a launcher: that says it, passes signals on, perhaps twice, and kills if it has to."""
+    signals = Signals()
+
+    def note(number: int, _: FrameType | None) -> None:
+        signals.received = number
+
+    with handled(note):
+        yield signals
+
+
+@contextmanager
+def handled(note: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have these signals handled by `note`, but for ignored ones, and where Python allows handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     watched = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in watched}
     try:
-        yield signals
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
