@@ -6,17 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fcacli.errors import FcaError, Stopped
+from fcacli.errors import NAMES, Stopped, name_of
 from fcacli.events import Message, Report
-
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-
-
-class Interrupted(FcaError):
-    """A signal stopped the run after it was saved; exits with 128 + the signal's number, as shells have it."""
-
-    def __init__(self, received: int, message: str, hint: str):
-        super().__init__(message, hint, code=128 + received)
 
 
 class Signals:
@@ -24,11 +15,6 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-
-
-def name_of(number: int) -> str:
-    """What people call a watched signal."""
-    return NAMES[signal.Signals(number)]
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 
 from fcacli.config import TrainConfig
 from fcacli.data.dataset import Sample, collate, order
-from fcacli.errors import FcaError, ProcessLost, naming_memory
+from fcacli.errors import FcaError, Interrupted, ProcessLost, name_of, naming_memory
 from fcacli.events import Event, Message, Progress, Report, silent, track
 from fcacli.training import checkpoint
 from fcacli.training.checkpoint import State
 from fcacli.training.finite import require_finite, require_finite_validation, require_finite_weights
-from fcacli.training.interrupt import Interrupted, Signals, name_of
+from fcacli.training.interrupt import Signals
 from fcacli.training.loader import StepBatches, Unloadable, batches, in_memory, micro_batches, naming_dead_workers
 from fcacli.training.log import NoLog, RunLog, memory
 from fcacli.training.objective import diffusion_loss, draw, held_out_loss
@@ -115,7 +115,7 @@ def fit(
         return state, saved
 
     def save(state: State) -> tuple[State, Path]:
-        written = team.by_main(lambda: write(state))
+        written = team.by_main(write, state)
         pace.saved()
         return written
 
@@ -128,9 +128,9 @@ def fit(
             if stop or validating or due or state.step == config.steps:
                 state, saved = save(state)
             if validating:
-                stop_here, step = _stopping(report, signals, state.step, config), state.step
-                figures = team.by_main(lambda: _validate(subject, config, run, step, accelerator, optimizer, stop_here))
-                log.computed(state.step, figures)
+                stop_here = _stopping(report, signals, state.step, config)
+                made = team.by_main(_validate, subject, config, run, state.step, accelerator, optimizer, stop_here)
+                log.computed(state.step, made)
                 pace.resume()
             if stop or state.step == config.steps:
                 break
@@ -227,7 +227,7 @@ def attention_kernels(config: TrainConfig, device: torch.device) -> AbstractCont
 
 def _restore(run: Path, optimizer: AdapterOptimizer, team: Team, report: Report) -> State:
     """Load the newest sound checkpoint's optimizer; clear away what lies behind it."""
-    folder = team.by_main(lambda: checkpoint.latest(run, report))
+    folder = team.by_main(checkpoint.latest, run, report)
     if folder is None:
         if damaged := checkpoint.all_checkpoints(run):
             raise FcaError(f"no checkpoint of {run.name} is readable ({len(damaged)} damaged)", "fca train --new")
@@ -236,7 +236,7 @@ def _restore(run: Path, optimizer: AdapterOptimizer, team: Team, report: Report)
         state = checkpoint.verify(folder)
         checkpoint.load_optimizer(folder, optimizer)
         report(Message(f"continuing {run.name} from step {state.step}"))
-    team.by_main(lambda: checkpoint.clean(run, state.step))
+    team.by_main(checkpoint.clean, run, state.step)
     return state
 
 

@@ -38,8 +38,8 @@ class Team(Protocol):
     def main(self) -> bool:
         """Whether this is the one that writes."""
 
-    def by_main(self, work: Callable[[], T]) -> T:
-        """The result of the main process's work, for all; or the FcaError that it raised."""
+    def by_main(self, work: Callable[..., T], *given: Any) -> T:
+        """What `work` gives in the main process, for all; or the FcaError that it raised."""
 
     def most(self, *values: int) -> tuple[int, ...]:
         """The largest of each value among the processes."""
@@ -59,7 +59,6 @@ class Team(Protocol):
             ProcessLost: instead of what torch says when another process has ended.
         """
 
-
     def watch(self, report: Report) -> AbstractContextManager[Signals]:
         """Note signals while it trains."""
 
@@ -69,8 +68,8 @@ class Alone:
 
     rank, size, main = 0, 1, True
 
-    def by_main(self, work: Callable[[], T]) -> T:
-        return work()
+    def by_main(self, work: Callable[..., T], *given: Any) -> T:
+        return work(*given)
 
     def most(self, *values: int) -> tuple[int, ...]:
         return values
@@ -107,23 +106,27 @@ class Together:
     def main(self) -> bool:
         return self.rank == 0
 
-    def by_main(self, work: Callable[[], T]) -> T:
+    def by_main(self, work: Callable[..., T], *given: Any) -> T:
+        if not self.main:
+            result, error = self._told([None, None])
+            if error is not None:
+                raise FcaError(*error)
+            return result
+        try:
+            result = work(*given)
+        except FcaError as error:
+            self._told([None, (error.message, error.hint, error.code)])
+            raise
+        self._told([result, None])
+        return result
+
+    def _told(self, values: list[Any]) -> list[Any]:
+        """The main process's values."""
         import torch.distributed as dist
 
-        told: list[Any] = [None, None]  # result, error
-        if self.main:
-            try:
-                told[0] = work()
-            except FcaError as error:
-                told[1] = error
-                with self.naming_lost():
-                    dist.broadcast_object_list([None, (error.message, error.hint, error.code)], src=0, group=self._control)
-                raise
         with self.naming_lost():
-            dist.broadcast_object_list(told, src=0, group=self._control)
-        if told[1] is not None:
-            raise FcaError(*told[1])
-        return told[0]
+            dist.broadcast_object_list(values, src=0, group=self._control)
+        return values
 
     def most(self, *values: int) -> tuple[int, ...]:
         import torch.distributed as dist

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fcacli.errors import FcaError, ProcessLost
+from fcacli.errors import FcaError, Misuse, ProcessLost
+
+SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+"""What `accelerate launch` sets where a model is to be spread over processes."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,18 @@ def rank() -> Rank | None:
     if not (number.isdecimal() and size.isdecimal() and int(size) > 1):
         return None
     return Rank(int(number), int(size), int(local) if local.isdecimal() else int(number))
+
+
+def require_whole_models() -> None:
+    """
+    Raises:
+        Misuse: the launcher wants the model spread over the processes.
+    """
+    if asked := [name for name in SHARDING if os.environ.get(name, "").lower() in ("true", "1")]:
+        raise Misuse(
+            f"{asked[0]} is set: fca trains with the same weights in every process, and does not spread them",
+            "accelerate launch --multi_gpu, or fca train --gpus N",
+        )
 
 
 def is_main() -> bool:

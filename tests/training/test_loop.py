@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from fcacli.config import ClipConfig, FCAConfig, LoRAConfig
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Interrupted
 from fcacli.events import Message, Progress
 from fcacli.model.attach import attach, detach, load_adapter, save_adapter
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.training import checkpoint, loop
-from fcacli.training.interrupt import Interrupted
 from fcacli.training.loop import Session, Subject, fit
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
