@@ -161,7 +161,7 @@ class Together:
         except RuntimeError as error:
             if not any(words in str(error).lower() for words in LOST):
                 raise
-            raise ProcessLost("another process of this run has ended", "fca train continues the run") from error
+            raise ProcessLost("another process of this run has ended", "fca train") from error
 
 
 class _Trained(nn.Module):

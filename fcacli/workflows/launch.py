@@ -96,8 +96,11 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
         )
     if chosen.device == "cpu":
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // chosen.processes)))
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what matters is said here
-    _Parent(report).run(_start(words, chosen), chosen)
+    logging.disable(logging.CRITICAL)  # what matters of what the launcher logs is said here
+    try:
+        _Parent(report).run(_start(words, chosen), chosen)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _start(words: Sequence[str], chosen: Layout) -> Callable[[], object]:
@@ -155,7 +158,7 @@ class _Parent:
             _send(child, signal.SIGKILL if again else number)
 
     def _stopped(self) -> FcaError:
-        return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", "fca train continues the run")
+        return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", "fca train")
 
     def _reason(self, raised: BaseException, chosen: Layout) -> FcaError:
         """Of several failures the one that is the cause of the others: a reason given by a process, then a death."""
@@ -177,8 +180,8 @@ class _Parent:
             local, failure = died[0]
             what = f"process {local} of {chosen.processes} of this run was killed by {failure.signal_name()}"
             what += "".join(f"; {part}" for part in saved.split("; ")[1:])
-            return FcaError(what, "fca train continues the run; if memory ran out, a smaller --batch-size")
-        return FcaError(saved or "another process of this run has ended, on another machine", "fca train continues the run")
+            return FcaError(what, "fca train   (continues it; in fewer processes if memory ran out)")
+        return FcaError(saved or "another process of this run has ended, on another machine", "fca train")
 
 
 def _only(about: dict[str, Any]) -> dict[str, Any]:
