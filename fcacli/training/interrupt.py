@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP while training: the first is a wish to stop at the next safe place, the second stops at once."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -36,15 +37,31 @@ def watch(report: Report) -> Iterator[Signals]:
 
 
 @contextmanager
-def watch_quietly(report: Report) -> Iterator[Signals]:
-    """As `watch`, for a process with a launcher: that says it, passes signals on, perhaps twice, and kills if it has to."""
-    signals = Signals()
+def watch_launched() -> Iterator[Signals]:
+    """As `watch`, for a process with a launcher: that says it, passes signals on, perhaps twice, and kills if it has to.
+
+    The death of the launcher counts as SIGTERM.
+    """
+    signals = _LaunchedSignals()
 
     def note(number: int, _: FrameType | None) -> None:
         signals.received = number
 
     with handled(note):
         yield signals
+
+
+class _LaunchedSignals(Signals):
+    def __init__(self) -> None:
+        self._launcher, self._noted = os.getppid(), None
+
+    @property
+    def received(self) -> int | None:
+        return self._noted if os.getppid() == self._launcher else self._noted or signal.SIGTERM
+
+    @received.setter
+    def received(self, number: int | None) -> None:
+        self._noted = number
 
 
 @contextmanager

@@ -121,38 +121,39 @@ def fit(
 
     with naming_dead_workers(), team.watch(report) as signals, log, closing(loaded):
         report(Progress(PHASE, state.step, config.steps))
-        while True:
-            signal, over, due = team.most(signals.received or 0, pace.over(), pace.checkpoint_due())
-            stop = bool(signal) or (bool(over) and state.step < config.steps)
-            validating = not stop and _validation_due(state.step, config)
-            if stop or validating or due or state.step == config.steps:
-                state, saved = save(state)
-            if validating:
-                stop_here = _stopping(report, signals, state.step, config)
-                made = team.by_main(_validate, subject, config, run, state.step, accelerator, optimizer, stop_here)
-                log.computed(state.step, made)
-                pace.resume()
-            if stop or state.step == config.steps:
-                break
+        try:
+            while True:
+                signal, over, due = team.most(signals.received or 0, pace.over(), pace.checkpoint_due())
+                stop = bool(signal) or (bool(over) and state.step < config.steps)
+                validating = not stop and _validation_due(state.step, config)
+                if stop or validating or due or state.step == config.steps:
+                    state, saved = save(state)
+                if validating:
+                    stop_here = _stopping(report, signals, state.step, config)
+                    made = team.by_main(_validate, subject, config, run, state.step, accelerator, optimizer, stop_here)
+                    log.computed(state.step, made)
+                    pace.resume()
+                if stop or state.step == config.steps:
+                    break
 
-            lr = learning_rate(state.step, config)
-            set_learning_rate(optimizer, lr)
-            try:
-                with naming_memory(f"training step {state.step + 1}", LESS_MEMORY), team.naming_lost():
-                    loss, norm = _gradients(subject, losses, config, accelerator, loaded, state.step, run, team)
+                lr = learning_rate(state.step, config)
+                set_learning_rate(optimizer, lr)
+                with naming_memory(f"training step {state.step + 1}", LESS_MEMORY):
+                    with team.naming_lost():
+                        loss, norm = _gradients(subject, losses, config, accelerator, loaded, state.step, run, team)
                     optimizer.step(state.step)
-            except (Unloadable, ProcessLost) as error:  # before the optimizer's step: weights and log are those of state.step
-                if not team.main:
-                    raise
-                _, saved = write(state)
-                raise type(error)(f"{error.message}; stopped at step {state.step}, saved in {saved}", error.hint) from error
 
-            state = replace(state, step=state.step + 1, train_loss=loss)
-            log.computed(state.step, {"loss": loss, "lr": lr, "grad_norm": norm})
-            measured = pace.stepped(loss) | memory(accelerator.device) | {"disk_gb": room.left()}
-            measured["waited"] = round(loaded.stepped(measured["seconds"]), 4)
-            log.measured(state.step, measured)
-            report(Progress(PHASE, state.step, config.steps, pace.shown(measured)))
+                state = replace(state, step=state.step + 1, train_loss=loss)
+                log.computed(state.step, {"loss": loss, "lr": lr, "grad_norm": norm})
+                measured = pace.stepped(loss) | memory(accelerator.device) | {"disk_gb": room.left()}
+                measured["waited"] = round(loaded.stepped(measured["seconds"]), 4)
+                log.measured(state.step, measured)
+                report(Progress(PHASE, state.step, config.steps, pace.shown(measured)))
+        except (Unloadable, ProcessLost) as error:  # never after the optimizer's step: weights and log are those of state.step
+            if not team.main:
+                raise
+            _, saved = write(state)
+            raise type(error)(f"{error.message}; stopped at step {state.step}, saved in {saved}", error.hint) from error
 
     if stop and signal:
         raise _interrupted(signal, state.step, config, f"saved in {saved}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fcacli.errors import FcaError, ProcessLost
 from fcacli.events import Report
-from fcacli.training.interrupt import Signals, watch, watch_quietly
+from fcacli.training.interrupt import Signals, watch, watch_launched
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ class Together:
         return losses.no_sync()  # type: ignore[attr-defined]
 
     def watch(self, report: Report) -> AbstractContextManager[Signals]:
-        return watch_quietly(report)
+        return watch_launched()
 
     @contextmanager
     def naming_lost(self) -> Iterator[None]:

@@ -127,7 +127,9 @@ class _Parent:
     """Waits for the launcher, which works in a thread: there it leaves signals alone, which would end its processes unsaved."""
 
     def __init__(self, report: Report):
-        self._report = report
+        import psutil
+
+        self._report, self._process = report, psutil.Process()
         self._received: int | None = None
         self._raised: BaseException | None = None
 
@@ -152,10 +154,11 @@ class _Parent:
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         """The first signal goes to the processes, which save and end; the next one kills them."""
         again, self._received = self._received is not None, number
+        for child in self._process.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL if again else number)
         if not again:
             self._report(Message(f"{name_of(number)}: finishing this step and saving; once more stops at once", "warning"))
-        for child in _children():
-            _send(child, signal.SIGKILL if again else number)
 
     def _stopped(self) -> FcaError:
         return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", "fca train")
@@ -190,15 +193,3 @@ def _only(about: dict[str, Any]) -> dict[str, Any]:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _children() -> list[int]:
-    """The processes that this one has started."""
-    import psutil
-
-    return [child.pid for child in psutil.Process().children()]
-
-
-def _send(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)

@@ -17,8 +17,20 @@ PATIENCE = 120
 
 
 def run_ranks(size: int, folder: Path, work: Callable[[Any], Any]) -> list[Any]:
-    """What `work(team)` gives in each of `size` processes: its value, the exception that it raised, or the signal that
-    killed it, as a negative number."""
+    """What `work(team)` gives in each of `size` processes that have met: its value, kind and message of the exception that it
+    raised, or its exit status, negative for a signal that killed it."""
+
+    def met() -> Any:
+        from fcacli.training.team import joined
+
+        with joined(torch.device("cpu")) as team:
+            return work(team)
+
+    return ranks_of(size, folder, met)
+
+
+def ranks_of(size: int, folder: Path, work: Callable[[], Any]) -> list[Any]:
+    """As `run_ranks`, with processes that have still to meet, as a launcher starts them."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -31,14 +43,11 @@ def run_ranks(size: int, folder: Path, work: Callable[[Any], Any]) -> list[Any]:
     return [_ended(pid, folder / f"{rank}.pickle") for rank, pid in enumerate(pids)]
 
 
-def _become(rank: int, size: int, port: int, answer: Path, work: Callable[[Any], Any]) -> None:
-    from fcacli.training.team import joined
-
+def _become(rank: int, size: int, port: int, answer: Path, work: Callable[[], Any]) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     try:
-        with joined(torch.device("cpu")) as team:
-            value: Any = work(team)
+        value: Any = work()
     except Exception as error:
         traceback.print_exc()
         value = (type(error).__name__, getattr(error, "message", str(error)))

@@ -16,7 +16,7 @@ from fcacli.events import Message, Progress
 from fcacli.model.attach import attach, detach, load_adapter, save_adapter
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.training import checkpoint, loop
-from fcacli.training.loop import Session, Subject, fit
+from fcacli.training.loop import ALONE, Session, Subject, fit
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
 FCA = FCAConfig(width=32, tokens_per_frame=2, text_width=16, text_heads=2, text_blocks=1)
@@ -62,7 +62,7 @@ def settings(make_config, base):
     return make_config(**values)
 
 
-def run_fit(base, config, run: Path, report=lambda event: None, data=None, validate=None, **session):
+def run_fit(base, config, run: Path, report=lambda event: None, data=None, validate=None, team=ALONE, **session):
     """Fit like the workflow does: the newest checkpoint's adapter, or a fresh one."""
     detach(base.transformer)
     newest = checkpoint.latest(run)
@@ -79,7 +79,7 @@ def run_fit(base, config, run: Path, report=lambda event: None, data=None, valid
         validate=validate,
     )
     run.mkdir(exist_ok=True)
-    return fit(subject, config, run, Session(**session), report)
+    return fit(subject, config, run, Session(**session), report, team)
 
 
 class StopAt:
