@@ -99,7 +99,7 @@ class FCABlock(nn.Module):
         )
 
 
-def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig) -> Adapter:
+def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torch.dtype = torch.float32) -> Adapter:
     """Make a fresh adapter for `base` and clips of `clip`, and put it onto the base's transformer.
 
     New weights are drawn from torch's global generator; seed it for a reproducible start.
@@ -112,10 +112,10 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig) -> Adapter:
     if attached(transformer):
         raise FcaError("the transformer carries an adapter already", "detach(transformer) first")
     if not isinstance(config, FCAConfig):
-        return LoRAAdapter(config, base, clip)
+        return LoRAAdapter(config, base, clip, dtype)
     blocks = getattr(transformer, seam.BLOCKS)
     geometry = Geometry.of(base, clip, in_front=isinstance(config, InContextFCAConfig))
-    adapter = FCAAdapter(config, geometry, clip, base.spec.name, blocks)
+    adapter = FCAAdapter(config, geometry, clip, base.spec.name, blocks, dtype)
     if base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
         adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))
@@ -233,9 +233,8 @@ def load_adapter(base: Any, folder: str | Path, clip: ClipConfig | None = None) 
             f"--base {saved.base}",
         )
     tensors = _read_tensors(folder / WEIGHTS)
-    adapter = attach(base, saved.adapter, clip or saved.clip)
-    if {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}:
-        adapter.to(torch.bfloat16)  # so trained, so used
+    trained_so = {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    adapter = attach(base, saved.adapter, clip or saved.clip, torch.bfloat16 if trained_so else torch.float32)
     try:
         load_state(adapter, tensors, str(folder / WEIGHTS))
     except FcaError:

@@ -131,7 +131,9 @@ class FCALayer(nn.Module):
         text_length = text.shape[1]
         with arithmetic_of(video, self.to_q.weight):
             if self.norm is not None:
-                modulated = Modulated(*self.norm(video, text, temb))
+                kept = self.to_q.weight.dtype
+                seen = (part if kept == torch.float32 else part.to(kept) for part in (video, text, temb))
+                modulated = Modulated(*self.norm(*seen))
             query = self.to_q(torch.cat([modulated.text, modulated.video], dim=1))  # (B, L + F*N, H*c)
             query = self.norm_q(rearrange(query, "b s (h c) -> b h s c", h=self.heads))
             if rotary is not None:
@@ -174,9 +176,18 @@ class FCAAdapter(nn.Module):
         clip: the clip it is made for.
         base_name: of the base it is made for.
         blocks: the frozen DiT blocks, from which projections and norms are copied.
+        dtype: of the weights.
     """
 
-    def __init__(self, config: FCAConfig, geometry: Geometry, clip: ClipConfig, base_name: str, blocks: Iterable[nn.Module]):
+    def __init__(
+        self,
+        config: FCAConfig,
+        geometry: Geometry,
+        clip: ClipConfig,
+        base_name: str,
+        blocks: Iterable[nn.Module],
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__()
         if config.width > geometry.d or config.width % geometry.head_dim:
             raise Misuse(
@@ -185,12 +196,13 @@ class FCAAdapter(nn.Module):
             )
         self.config, self.geometry, self.clip, self.base_name = config, geometry, clip, base_name
         self.layers = nn.ModuleList(
-            FCALayer(config, geometry, attention_parts(block)) if config.injection == "parallel" else AppendedLayer()
+            FCALayer(config, geometry, attention_parts(block)).to(dtype) if config.injection == "parallel" else AppendedLayer()
             for block in blocks
         )
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
         self.text_modules = nn.ModuleList(
-            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d) for _ in range(count)
+            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d).to(dtype)
+            for _ in range(count)
         )
 
     @property

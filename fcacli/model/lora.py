@@ -37,7 +37,7 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 class LoRAAdapter(nn.Module):
     """LoRA layers inside a base's transformer; making one injects them, `detach` takes them out again."""
 
-    def __init__(self, config: LoRAConfig, base: CogVideoX, clip: ClipConfig):
+    def __init__(self, config: LoRAConfig, base: CogVideoX, clip: ClipConfig, dtype: torch.dtype = torch.float32):
         super().__init__()
         from peft import LoraConfig
 
@@ -50,7 +50,7 @@ class LoRAAdapter(nn.Module):
         self._names = [name for name, _ in transformer.named_parameters() if ".lora_" in name]
         matrices = dict(transformer.named_parameters())
         for name in self._names:
-            matrices[name].data = matrices[name].data.float()
+            matrices[name].data = matrices[name].data.to(dtype)
             matrices[name].requires_grad_(True)
         self.matrices = nn.ParameterList(matrices[name] for name in self._names)
 

@@ -36,7 +36,8 @@ from fcacli.workspace import atomic_folder, read_json, write_json
 PHASE = "train"
 LESS_MEMORY = (
     "a new run with --checkpointing, --offload-optimizer, --weights bf16, a smaller --batch-size and a larger --accumulate, or "
-    "a smaller --size (fca train --fork latest keeps the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
+    "a smaller --size (fca train --fork latest keeps the weights); or, from the beginning (--new), fewer --frames or a smaller "
+    "--adapter-width"
 )
 LESS_VALIDATION = "fca train --fork latest, which keeps the weights, with --validate-clips 0, --guidance 1 or a smaller --size"
 

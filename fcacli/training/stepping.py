@@ -1,6 +1,6 @@
 """The optimizer of an adapter: AdamW, stepped part by part, so that only a part is ever in float32 or away from its home."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,8 +17,7 @@ PART = 2**23
 class AdapterOptimizer:
     """An ordinary optimizer over the masters of some weights.
 
-    Its state lies in `state`, by master, as torch has it; `state_dict` is torch's, and "weights" beside it where something
-    has to be kept of the weights themselves.
+    `state_dict` is torch's of that optimizer, and "weights" beside it where something has to be kept of the weights themselves.
 
     Args:
         inner: over the masters, its groups in their order.
@@ -26,15 +25,13 @@ class AdapterOptimizer:
 
     def __init__(self, inner: torch.optim.Optimizer, weights: TrainedWeights, residence: Residence):
         self.inner, self.weights, self.residence = inner, weights, residence
-        self._parts = list(self._cut())
+        for kept in weights.kept:
+            kept.update(self._settled(kept))
+        self._parts = list(cut([parameter.numel() for parameter in weights.parameters]))
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         return self.inner.param_groups
-
-    @property
-    def state(self) -> Mapping[Any, Any]:
-        return self.inner.state
 
     @torch.no_grad()
     def step(self, number: int) -> None:
@@ -84,8 +81,7 @@ class AdapterOptimizer:
             if place in saved["state"]:
                 self.inner.state[master] = self._settled(saved["state"][place])
             if kept := self.weights.kept[place]:
-                found = self._settled(saved["weights"][place])
-                kept.update({name: found[name] for name in kept})
+                kept.update(self._settled({name: saved["weights"][place][name] for name in kept}))
 
     def _settled(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """bitsandbytes nests some of what it keeps of a parameter; step counts stay on the CPU."""
@@ -97,17 +93,17 @@ class AdapterOptimizer:
                 settled[name] = self.residence.settled(name, value) if isinstance(value, Tensor) and value.ndim else value
         return settled
 
-    def _cut(self) -> Iterator[list[int]]:
-        part: list[int] = []
-        size = 0
-        for place, parameter in enumerate(self.weights.parameters):
-            if part and size + parameter.numel() > PART:
-                yield part
-                part, size = [], 0
-            part.append(place)
-            size += parameter.numel()
-        if part:
+
+def cut(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Places of the weights that make a part, for tensors of so many weights."""
+    part: list[int] = []
+    for place, size in enumerate(sizes):
+        if part and sum(sizes[before] for before in part) + size > PART:
             yield part
+            part = []
+        part.append(place)
+    if part:
+        yield part
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the trained weights are kept in between steps. AdamW always works on float32 masters, which exist for one part at a time.
+"""What the trained weights are kept in between steps. AdamW works on float32 masters, which exist for one part at a time.
 
     fp32               the parameters are the masters
     bf16               bfloat16, and the 16 bits that float32 has beyond it in a tensor of their own: the masters are split
@@ -12,7 +12,7 @@ Gradients have the weights' type; they are used up by `open`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,23 +24,8 @@ Kept = dict[str, Any]
 """What is kept of one parameter between steps, by name; like an optimizer's state of it."""
 
 
-class TrainedWeights(Protocol):
-    """Parameters, by place, and their masters."""
-
-    parameters: Sequence[Parameter]
-    masters: Sequence[Parameter]
-    kept: Sequence[Kept]
-    """What has to be saved beside the parameters themselves."""
-
-    def open(self, places: Sequence[int]) -> None:
-        """Have the masters of these hold weight and gradient in float32."""
-
-    def close(self, places: Sequence[int], step: int) -> None:
-        """Write the masters of these back, after optimizer step `step`, and forget their gradients."""
-
-
 class Float32Weights:
-    """The parameters are their own masters."""
+    """The parameters, by place, are their own masters, and nothing is kept beside them."""
 
     def __init__(self, parameters: Sequence[Parameter]):
         for parameter in parameters:
@@ -57,7 +42,7 @@ class Float32Weights:
 
 
 class _Bfloat16Weights:
-    """Masters that are empty but between `open` and `close`."""
+    """Parameters, by place, in bfloat16; masters that are empty but between `open` and `close`."""
 
     def __init__(self, parameters: Sequence[Parameter]):
         self.parameters = list(parameters)
@@ -65,6 +50,7 @@ class _Bfloat16Weights:
         self.kept: list[Kept] = [{} for _ in parameters]
 
     def open(self, places: Sequence[int]) -> None:
+        """Have the masters of these hold weight and gradient in float32."""
         for place in places:
             parameter, master = self.parameters[place], self.masters[place]
             master.data = self._joined(place)
@@ -72,6 +58,7 @@ class _Bfloat16Weights:
             parameter.grad = None
 
     def close(self, places: Sequence[int], step: int) -> None:
+        """Write the masters of these back, after optimizer step `step`, and forget their gradients."""
         for place in places:
             master = self.masters[place]
             self._write(place, master.data, step)
@@ -115,6 +102,9 @@ class StochasticWeights(_Bfloat16Weights):
         lot = keyed("rounding", self.seed, step, place).initial_seed()
         generator = torch.Generator(master.device).manual_seed(lot)
         self.parameters[place].data.copy_(round_by_lot(master, generator))
+
+
+TrainedWeights = Float32Weights | SplitWeights | StochasticWeights
 
 
 def hold(parameters: Sequence[Parameter], kind: Literal["fp32", "bf16", "bf16-stochastic"], seed: int) -> TrainedWeights:

@@ -178,10 +178,11 @@ class _Parent:
         if reasons:
             return FcaError(**_only(reasons[0]))
         saved = next((about["message"] for about in said if "saved in" in about["message"]), "")
-        died = [(local, failure) for local, failure in failures if failure.exitcode < 0]
-        if died:
-            local, failure = died[0]
-            what = f"process {local} of {chosen.processes} of this run was killed by {failure.signal_name()}"
+        silent = [item for item in failures if not item[1].error_file_data.get("fca")]
+        if silent:  # those that the launcher has ended come behind the one that has died
+            local, failure = min(silent, key=lambda item: item[1].exitcode == -signal.SIGTERM)
+            how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with status {failure.exitcode}"
+            what = f"process {local} of {chosen.processes} of this run {how}"
             what += "".join(f"; {part}" for part in saved.split("; ")[1:])
             return FcaError(what, "fca train   (continues it; in fewer processes if memory ran out)")
         return FcaError(saved or "another process of this run has ended, on another machine", "fca train")

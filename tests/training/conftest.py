@@ -28,3 +28,30 @@ def _config(**changes) -> TrainConfig:
 def make_config() -> Callable[..., TrainConfig]:
     """Builds a small TrainConfig; keyword arguments replace its fields."""
     return _config
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base_folder):
+    from fcacli.model.bases import load_base, resolve_base
+
+    return load_base(resolve_base(str(tiny_base_folder)))
+
+
+@pytest.fixture
+def bare(base):
+    """Afterwards the base is as it was."""
+    from fcacli.model.attach import detach
+
+    yield
+    detach(base.transformer)
+    base.transformer.disable_gradient_checkpointing()
+
+
+@pytest.fixture
+def settings(make_config, base):
+    """A configuration of a small real run."""
+    from fitting import CLIP, FCA
+
+    values = {"base": base.spec.name, "base_fingerprint": base.fingerprint, "clip": CLIP, "adapter": FCA, "precision": "fp32"}
+    values |= {"steps": 6, "batch_size": 2, "warmup": 2, "optimizer": "adamw", "checkpointing": False}
+    return make_config(**values)

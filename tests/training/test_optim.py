@@ -77,5 +77,5 @@ def test_eight_bit_state_is_for_large_tensors_only(make_config):
     trainable = parameters()
     optimizer = make_optimizer(trainable, make_config())
     step(optimizer, trainable, 0)
-    kinds = {name: optimizer.state[parameter]["state1"].dtype for name, parameter in trainable}
+    kinds = {name: optimizer.inner.state[parameter]["state1"].dtype for name, parameter in trainable}
     assert kinds == {"large.weight": torch.uint8, "small.weight": torch.float32, "large.bias": torch.float32}

@@ -10,28 +10,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fitting import FCA, LORA, StopAt, assert_same_run, clips, run_fit, weights
 from several import run_ranks
-from test_loop import (
-    FCA,
-    LORA,
-    FromDisk,
-    StopAt,
-    assert_same_run,
-    bare,
-    base,
-    clips,
-    from_disk,
-    run_fit,
-    settings,
-    weights,
-)
+from test_loop import FromDisk, from_disk
 
 from fcacli.errors import FcaError
 from fcacli.events import Progress
 from fcacli.training import checkpoint, loop
 from fcacli.training.loader import micro_batches
 
-__all__ = ["bare", "base", "from_disk", "settings"]
+__all__ = ["from_disk"]
+pytestmark = pytest.mark.usefixtures("bare")
 
 
 @pytest.fixture

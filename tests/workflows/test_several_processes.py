@@ -183,4 +183,8 @@ def test_of_several_failures_the_cause_is_told():
     assert reason(stopped, killed, received=15).message == "stopped by SIGTERM at step 4"
     assert reason(killed, killed, received=15).code == 143
     assert reason(lost, lost).message.startswith("another process of this run has ended; stopped at step 3")
-    assert reason(lost, killed).code == 1
+    ended_by_launcher = Failure(-15, 9)
+    assert "process 1 of 2 of this run was killed by SIGKILL" in reason(ended_by_launcher, killed).message
+    said_and_ended = Failure(-15, 5, message="another process of this run has ended; stopped at step 3, saved in x", lost=True)
+    assert "process 1 of 2 of this run was killed by SIGKILL; stopped" in reason(said_and_ended, killed).message
+    assert "process 0 of 1 of this run ended with status 3" in reason(Failure(3, 5)).message

@@ -1,0 +1,72 @@
+"""What training an adapter holds in memory beside activations, for each way to keep weights and optimizer state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fcacli.config import TrainConfig
+from fcacli.training.offload import SMALL
+from fcacli.training.stepping import cut
+
+EIGHT_BIT = 4096
+"""Weights from which on a tensor's moments are kept in 8 bits."""
+PAGES = 100_000
+"""Weights from which on they are kept in pages."""
+BLOCK = 256
+"""Weights that share two scales."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedMemory:
+    """Bytes; of the device but for `host`."""
+
+    weights: int
+    gradients: int
+    """From the backward pass on; each part's are freed when it is stepped."""
+    state: int
+    """Of the optimizer, with what is kept of the weights beside them, through forward and backward pass. Away in validation."""
+    host: int
+    """Host memory that the same takes where it lives there."""
+    step: int
+    """On top of the others while a part is stepped: its weights and gradients in float32, its state if that lives in host
+    memory, and what AdamW itself needs for a moment."""
+
+
+def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["cuda", "cpu"] = "cuda") -> TrainedMemory:
+    """Of trained tensors with so many weights each, in the optimizer's order (what `decays` first).
+
+    Exact but for `step`, which is AdamW's on CUDA, and for the tables of 8-bit state (2 KiB; after a resume as much for each
+    tensor). torch rounds pinned memory up to a power of two, tensor by tensor, which is counted.
+    """
+    each = 4 if config.weights == "fp32" else 2
+    on_device, on_host, of_step = 0, 0, 0
+    for part in cut(sizes):
+        fetched = 0
+        for size in (sizes[place] for place in part):
+            for kept in _kept(size, config):
+                if config.optimizer == "paged-adamw8bit" and size >= PAGES and kept == size:
+                    on_host += kept
+                elif config.offload_optimizer and kept > SMALL:
+                    on_host += _pinned(kept) if device == "cuda" else kept
+                    fetched += kept
+                else:
+                    on_device += kept
+        weights = sum(sizes[place] for place in part)
+        float32 = 0 if config.weights == "fp32" else (4 + 4 - 2) * weights  # its own gradients are freed for it
+        own = 4 * weights if config.optimizer == "adamw" else 0
+        of_step = max(of_step, fetched + float32 + own)
+    total = sum(sizes)
+    return TrainedMemory(weights=each * total, gradients=each * total, state=on_device, host=on_host, step=of_step)
+
+
+def _kept(size: int, config: TrainConfig) -> list[int]:
+    """Bytes of the tensors that are kept of one with `size` weights."""
+    remainder = [2 * size] if config.weights == "bf16" else []
+    if config.optimizer == "adamw" or size < EIGHT_BIT:
+        return [4 * size, 4 * size, *remainder]
+    scales = 4 * -(-size // BLOCK)
+    return [size, size, scales, scales, *remainder]
+
+
+def _pinned(size: int) -> int:
+    return 1 << (size - 1).bit_length()
