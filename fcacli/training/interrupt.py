@@ -53,7 +53,8 @@ def watch_launched() -> Iterator[Signals]:
 
 class _LaunchedSignals(Signals):
     def __init__(self) -> None:
-        self._launcher, self._noted = os.getppid(), None
+        self._launcher = os.getppid()
+        self._noted: int | None = None
 
     @property
     def received(self) -> int | None:
