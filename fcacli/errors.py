@@ -1,5 +1,6 @@
 """The one exception that a user is meant to see, the one that a signal raises, and memory that ran out, in words."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,11 +25,31 @@ class Stopped(KeyboardInterrupt):
     """SIGTERM or the like, which unwinds what runs as Ctrl-C does; its argument is the signal's number."""
 
 
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+"""Signals that end a command in order, as people call them."""
+
+
+def name_of(number: int) -> str:
+    """What people call one of these signals."""
+    return NAMES[signal.Signals(number)]
+
+
+class Interrupted(FcaError):
+    """A signal stopped the run after it was saved; exits with 128 + the signal's number, as shells have it."""
+
+    def __init__(self, received: int, message: str, hint: str):
+        super().__init__(message, hint, code=128 + received)
+
+
 class Misuse(FcaError):
     """An option or argument that cannot be right whatever the files hold; exits with 2."""
 
     def __init__(self, message: str, hint: str = ""):
         super().__init__(message, hint, code=2)
+
+
+class ProcessLost(FcaError):
+    """Another process of the same run has ended; it, or its launcher, knows why."""
 
 
 class OutOfMemory(FcaError):

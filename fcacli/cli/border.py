@@ -17,6 +17,7 @@ import typer
 
 from fcacli.cli import console
 from fcacli.errors import FcaError, Stopped
+from fcacli.workflows.ranks import is_main, tell_launcher
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,12 +39,14 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
                 return body(*args, **kwargs)
         except Stopped as stop:
             number = signal.Signals(stop.args[0])
-            console.print_note(f"stopped by {number.name}; run the same command to continue")
+            if is_main():
+                console.print_note(f"stopped by {number.name}; run the same command to continue")
             raise typer.Exit(128 + number) from None
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            console.print_note("interrupted; run the same command to continue")
+            if is_main():
+                console.print_note("interrupted; run the same command to continue")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if console.debugging():
@@ -51,7 +54,8 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
 
                 traceback.print_exc()
             known = error if isinstance(error, FcaError) else _name(error)
-            console.print_error(known)
+            if not tell_launcher(known):
+                console.print_error(known)
             raise typer.Exit(known.code) from None
 
     return guarded

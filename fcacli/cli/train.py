@@ -1,6 +1,8 @@
 """`fca train`: a prepared dataset -> an adapter below runs/; run again, it continues."""
 
+import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,6 +12,8 @@ from fcacli.cli.border import command
 from fcacli.cli.options import by_base
 from fcacli.errors import Misuse
 from fcacli.events import Message
+from fcacli.workflows import launch, launch_script
+from fcacli.workflows.ranks import is_main
 from fcacli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ ADAPTER = "Adapter"
 OPTIMIZATION = "Optimization"
 MEMORY = "Memory"
 RUN = "Run"
+SEVERAL = "Several processes"
 
 
 @command
@@ -202,6 +207,23 @@ def train(
         int | None,
         by_base("--workers", RUN, "Processes that load clips.", default="by the size of the data", metavar="N", least=0),
     ] = None,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, metavar="M", help="Machines, each with --gpus devices.", rich_help_panel=SEVERAL)
+    ] = 1,
+    rendezvous: Annotated[
+        str | None, by_base("--rendezvous", SEVERAL, "Where the machines meet.", default="", metavar="HOST:PORT")
+    ] = None,
+    processes: Annotated[
+        int | None, by_base("--processes", SEVERAL, "With --gpus 0: processes on the CPU.", default="1", metavar="N", least=1)
+    ] = None,
+    accelerate_config: Annotated[
+        Path | None,
+        by_base("--accelerate-config", SEVERAL, "File of `accelerate config` to go by.", default="", metavar="FILE"),
+    ] = None,
+    print_launch: Annotated[
+        bool,
+        typer.Option("--print-launch", help="Print a SLURM script of this training and do nothing.", rich_help_panel=SEVERAL),
+    ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -213,6 +235,15 @@ def train(
     options.check_exclusive(verbose, quiet)
     width, height = options.parse_size(size) or (None, None)
     fields = dict(as_field(text) for text in adapter_set or ())
+    chosen = launch.layout(gpus, processes, nodes, rendezvous, accelerate_config)
+    if print_launch:
+        words = launch_script.words_for_a_script(sys.argv[1:])
+        console.print_text(launch_script.slurm_script(words, chosen or launch.alone(gpus)))
+        return
+    if chosen is not None:
+        with console.talking(verbose, quiet) as report:
+            launch.launch(sys.argv[1:], chosen, report)
+        return
     from fcacli.workflows.train import TrainOptions
     from fcacli.workflows.train import train as run_train
 
@@ -268,7 +299,10 @@ def train(
             max_seconds=seconds,
             report=report,
         )
-        report(Message(_summary(result)))
+        if is_main():
+            report(Message(_summary(result)))
+    if not is_main():
+        return
     if json:
         console.print_json(result)
     else:

@@ -1,22 +1,14 @@
 """Ctrl-C, SIGTERM and SIGHUP while training: the first is a wish to stop at the next safe place, the second stops at once."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fcacli.errors import FcaError, Stopped
+from fcacli.errors import NAMES, Stopped, name_of
 from fcacli.events import Message, Report
-
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-
-
-class Interrupted(FcaError):
-    """A signal stopped the run after it was saved; exits with 128 + the signal's number, as shells have it."""
-
-    def __init__(self, received: int, message: str, hint: str):
-        super().__init__(message, hint, code=128 + received)
 
 
 class Signals:
@@ -24,10 +16,6 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-
-    @property
-    def name(self) -> str:
-        return NAMES[signal.Signals(self.received)] if self.received is not None else ""
 
 
 @contextmanager
@@ -37,20 +25,56 @@ def watch(report: Report) -> Iterator[Signals]:
     Outside the main thread, where Python allows no handlers, nothing is watched.
     """
     signals = Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
 
     def note(number: int, _: FrameType | None) -> None:
         if signals.received is not None:
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         signals.received = number
-        report(Message(f"{signals.name}: finishing this step and saving; once more stops at once", "warning"))
+        report(Message(f"{name_of(number)}: finishing this step and saving; once more stops at once", "warning"))
 
+    with handled(note):
+        yield signals
+
+
+@contextmanager
+def watch_launched() -> Iterator[Signals]:
+    """As `watch`, for a process with a launcher: that says it, passes signals on, perhaps twice, and kills if it has to.
+
+    The death of the launcher counts as SIGTERM.
+    """
+    signals = _LaunchedSignals()
+
+    def note(number: int, _: FrameType | None) -> None:
+        signals.received = number
+
+    with handled(note):
+        yield signals
+
+
+class _LaunchedSignals(Signals):
+    def __init__(self) -> None:
+        self._launcher = os.getppid()
+        self._noted: int | None = None
+
+    @property
+    def received(self) -> int | None:
+        return self._noted if os.getppid() == self._launcher else self._noted or signal.SIGTERM
+
+    @received.setter
+    def received(self, number: int | None) -> None:
+        self._noted = number
+
+
+@contextmanager
+def handled(note: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have these signals handled by `note`, but for ignored ones, and where Python allows handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     watched = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in watched}
     try:
-        yield signals
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

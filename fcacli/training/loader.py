@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import torch
@@ -19,26 +20,36 @@ Order = Callable[[int, int, int], Sequence[int]]
 """(seed, epoch, n): a permutation of n."""
 
 
+def micro_batches(config: TrainConfig, rank: int = 0, size: int = 1) -> list[range]:
+    """The slots of an optimizer step that process `rank` of `size` computes, in parts of at most `config.batch_size`.
+
+    Each has its share, one slot more or less where they cannot be shared evenly.
+    """
+    per_step = config.batch_size * config.accumulate
+    share = range(rank * per_step // size, (rank + 1) * per_step // size)
+    return [share[first : first + config.batch_size] for first in range(0, len(share), config.batch_size)]
+
+
 class StepBatches(Sampler[list[int]]):
-    """Indices of the micro-batches from optimizer step `step` on, up to the last step.
+    """Indices of the micro-batches of process `rank` of `size` from optimizer step `step` on, up to the last step.
 
     Samples are counted through from step 0; sample p is entry p mod n of the permutation of epoch p div n. So an epoch's
     rest and the next one's start share a batch, and every clip is seen once an epoch.
     """
 
-    def __init__(self, n: int, config: TrainConfig, step: int, order: Order):
+    def __init__(self, n: int, config: TrainConfig, step: int, order: Order, rank: int = 0, size: int = 1):
         self._n, self._config, self._step, self._order = n, config, step, order
+        self._parts = micro_batches(config, rank, size)
 
     def __len__(self) -> int:
-        return (self._config.steps - self._step) * self._config.accumulate
+        return (self._config.steps - self._step) * len(self._parts)
 
     def __iter__(self) -> Iterator[list[int]]:
-        size = self._config.batch_size
-        first = self._step * self._config.accumulate
+        per_step = self._config.batch_size * self._config.accumulate
         epoch, permutation = -1, []
-        for batch in range(first, first + len(self)):
+        for step, slots in product(range(self._step, self._config.steps), self._parts):
             indices = []
-            for sample in range(batch * size, (batch + 1) * size):
+            for sample in (step * per_step + slot for slot in slots):
                 if sample // self._n != epoch:
                     epoch = sample // self._n
                     permutation = list(self._order(self._config.seed, epoch, self._n))

@@ -63,6 +63,25 @@ class RunLog:
         self._board.close()
 
 
+class NoLog:
+    """Of a process that writes nothing."""
+
+    def computed(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def measured(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def synced_bytes(self) -> int:
+        return 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def _open_at(path: Path, length: int) -> BinaryIO:
     """Open for appending after the first `length` bytes.
 

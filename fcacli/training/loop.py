@@ -16,20 +16,21 @@ from torch.utils.data import Dataset
 
 from fcacli.config import TrainConfig
 from fcacli.data.dataset import Sample, collate, order
-from fcacli.errors import FcaError, naming_memory
+from fcacli.errors import FcaError, Interrupted, ProcessLost, name_of, naming_memory
 from fcacli.events import Event, Message, Progress, Report, silent, track
 from fcacli.training import checkpoint
 from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.checkpoint import State
 from fcacli.training.finite import require_finite, require_finite_validation, require_finite_weights
-from fcacli.training.interrupt import Interrupted, Signals, watch
-from fcacli.training.loader import StepBatches, Unloadable, batches, in_memory, naming_dead_workers
-from fcacli.training.log import RunLog, memory
+from fcacli.training.interrupt import Signals
+from fcacli.training.loader import StepBatches, Unloadable, batches, in_memory, micro_batches, naming_dead_workers
+from fcacli.training.log import NoLog, RunLog, memory
 from fcacli.training.objective import diffusion_loss, draw, held_out_loss
 from fcacli.training.optim import learning_rate, make_optimizer, set_learning_rate
 from fcacli.training.pace import Pace
 from fcacli.training.room import Room
 from fcacli.training.stepping import AdapterOptimizer
+from fcacli.training.team import Alone, Losses, Team
 from fcacli.training.waits import Waits
 from fcacli.workspace import atomic_folder, read_json, write_json
 
@@ -81,16 +82,21 @@ class Session:
     """Checkpoints kept."""
 
 
-def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, report: Report = silent) -> State:
+ALONE = Alone()
+
+
+def fit(
+    subject: Subject, config: TrainConfig, run: Path, session: Session, report: Report = silent, team: Team = ALONE
+) -> State:
     """Train up to `config.steps`, going on from the newest checkpoint of `run`; returns where the run then stands.
 
-    Data order, time steps, noise and dropped captions are functions of the step, so a continued run computes what an
-    uninterrupted one does.
+    Data order, time steps, noise and dropped captions are functions of step and slot, so a continued run computes what an
+    uninterrupted one does, and several processes what one does.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the run is saved.
         FcaError: a loss or gradient that is not finite, naming step and clips; a file that cannot be read or written; memory
-            that ran out. Where a clip cannot be loaded, the run is saved.
+            that ran out. Where a clip cannot be loaded or another process has ended, the run is saved.
     """
     base, adapter = subject.base, subject.adapter
     accelerator = _accelerator(config, base.device)
@@ -99,70 +105,87 @@ def fit(subject: Subject, config: TrainConfig, run: Path, session: Session, repo
         base.transformer.enable_gradient_checkpointing()
     if config.offload_activations:
         keep_inputs_in_main_memory(base.transformer)
-    state = _restore(run, optimizer, report)
-    log = RunLog(run, state.step, state.log_bytes, report)
-    loaded = _loaded(subject, config, state.step, session, accelerator, report)
+    state = _restore(run, optimizer, team, report)
+    log = RunLog(run, state.step, state.log_bytes, report) if team.main else NoLog()
+    loaded = _loaded(subject, config, state.step, session, accelerator, team, report)
+    losses = team.averaging(lambda *given: diffusion_loss(base, adapter, *given), (p for _, p in adapter.trainable()))
     pace = Pace(config.batch_size * config.accumulate, session.checkpoint_seconds, session.max_seconds)
     room = Room(run, report)
 
-    def save(state: State) -> tuple[State, Path]:
+    def write(state: State) -> tuple[State, Path]:
         require_finite_weights(adapter, state.step, run)
         state = replace(state, log_bytes=log.synced_bytes())
         saved = checkpoint.save(run, state, subject.write_adapter, optimizer)
         checkpoint.prune(run, session.keep)
         room.saved(saved)
-        pace.saved()
         return state, saved
 
-    with naming_dead_workers(), watch(report) as signals, log, closing(loaded):
+    def save(state: State) -> tuple[State, Path]:
+        written = team.by_main(write, state)
+        pace.saved()
+        return written
+
+    with naming_dead_workers(), team.watch(report) as signals, log, closing(loaded):
         report(Progress(PHASE, state.step, config.steps))
-        while True:
-            stop = signals.received is not None or (pace.over() and state.step < config.steps)
-            validating = not stop and _validation_due(state.step, config)
-            if stop or validating or pace.checkpoint_due() or state.step == config.steps:
-                state, saved = save(state)
-            if validating:
-                stop_here = _stopping(report, signals, state.step, config)
-                log.computed(state.step, _validate(subject, config, run, state.step, accelerator, optimizer, stop_here))
-                pace.resume()
-            if stop or state.step == config.steps:
-                break
+        try:
+            while True:
+                signal, over, due = team.most(signals.received or 0, pace.over(), pace.checkpoint_due())
+                stop = bool(signal) or (bool(over) and state.step < config.steps)
+                validating = not stop and _validation_due(state.step, config)
+                if stop or validating or due or state.step == config.steps:
+                    state, saved = save(state)
+                if validating:
+                    stop_here = _stopping(report, signals, state.step, config)
+                    made = team.by_main(_validate, subject, config, run, state.step, accelerator, optimizer, stop_here)
+                    log.computed(state.step, made)
+                    pace.resume()
+                if stop or state.step == config.steps:
+                    break
 
-            lr = learning_rate(state.step, config)
-            set_learning_rate(optimizer, lr)
-            try:
+                lr = learning_rate(state.step, config)
+                set_learning_rate(optimizer, lr)
                 with naming_memory(f"training step {state.step + 1}", LESS_MEMORY):
-                    loss, norm = _gradients(subject, config, accelerator, loaded, state.step, run)
+                    with team.naming_lost():
+                        loss, norm = _gradients(subject, losses, config, accelerator, loaded, state.step, run, team)
                     optimizer.step(state.step)
-            except Unloadable as error:  # before the optimizer's step: weights and log are those of state.step
-                _, saved = save(state)
-                raise FcaError(f"{error.message}; stopped at step {state.step}, saved in {saved}", error.hint) from error
 
-            state = replace(state, step=state.step + 1, train_loss=loss)
-            log.computed(state.step, {"loss": loss, "lr": lr, "grad_norm": norm})
-            measured = pace.stepped(loss) | memory(accelerator.device) | {"disk_gb": room.left()}
-            measured["waited"] = round(loaded.stepped(measured["seconds"]), 4)
-            log.measured(state.step, measured)
-            report(Progress(PHASE, state.step, config.steps, pace.shown(measured)))
+                state = replace(state, step=state.step + 1, train_loss=loss)
+                log.computed(state.step, {"loss": loss, "lr": lr, "grad_norm": norm})
+                measured = pace.stepped(loss) | memory(accelerator.device) | {"disk_gb": room.left()}
+                measured["waited"] = round(loaded.stepped(measured["seconds"]), 4)
+                log.measured(state.step, measured)
+                report(Progress(PHASE, state.step, config.steps, pace.shown(measured)))
+        except (Unloadable, ProcessLost) as error:  # never after the optimizer's step: weights and log are those of state.step
+            if not team.main:
+                raise
+            _, saved = write(state)
+            raise type(error)(f"{error.message}; stopped at step {state.step}, saved in {saved}", error.hint) from error
 
-    if stop and signals.received is not None:
-        raise _interrupted(signals, state.step, config, f"saved in {saved}")
+    if stop and signal:
+        raise _interrupted(signal, state.step, config, f"saved in {saved}")
     return state
 
 
 def _loaded(
-    subject: Subject, config: TrainConfig, step: int, session: Session, accelerator: Accelerator, report: Report
+    subject: Subject, config: TrainConfig, step: int, session: Session, accelerator: Accelerator, team: Team, report: Report
 ) -> Waits:
-    """Micro-batches from optimizer step `step` on."""
+    """This process's micro-batches from optimizer step `step` on."""
     data = in_memory(subject.train)
-    chosen = StepBatches(len(data), config, step, order)
+    chosen = StepBatches(len(data), config, step, order, team.rank, team.size)
     name = getattr(subject.train, "id_of", str)
     clips = ([name(index) for index in indices] for indices in chosen)
     return Waits(batches(data, chosen, accelerator.device, session.workers, collate), clips, session.workers, report)
 
 
 def _gradients(
-    subject: Subject, config: TrainConfig, accelerator: Accelerator, loaded: Waits, step: int, run: Path
+    subject: Subject,
+    losses: Losses,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    loaded: Waits,
+    step: int,
+    run: Path,
+    team: Team,
 ) -> tuple[float, float]:
     """Forward and backward passes of the optimizer step after `step`; returns mean loss and norm of the clipped gradient.
 
@@ -173,21 +196,22 @@ def _gradients(
     base, adapter = subject.base, subject.adapter
     null_text, null_mask = (part.to(accelerator.device) for part in subject.null)
     per_step = config.batch_size * config.accumulate
-    losses, ids = [], []
-    for micro in range(config.accumulate):
+    parts = micro_batches(config, team.rank, team.size)
+    computed, ids = [], []
+    for slots in parts:
         batch = subject.unpack(next(loaded))
-        slots = range(micro * config.batch_size, (micro + 1) * config.batch_size)
         shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
         drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout)
-        with attention_kernels(config, accelerator.device):
+        with attention_kernels(config, accelerator.device), nullcontext() if slots is parts[-1] else team.apart(losses):
             with accelerator.autocast():
-                loss = diffusion_loss(base, adapter, batch, (null_text, null_mask), drawn)  # (B,)
-            accelerator.backward(loss.mean() / config.accumulate)
-        losses.append(loss.detach())
+                loss = losses(batch, (null_text, null_mask), drawn)  # (B,)
+            accelerator.backward(loss.mean() / (per_step / (len(slots) * team.size)))
+        computed.append(loss.detach())
         ids += batch["ids"]
     norm = float(accelerator.clip_grad_norm_([parameter for _, parameter in adapter.trainable()], config.clip_norm))
-    per_clip = torch.cat(losses).tolist()
-    require_finite(per_clip, norm, ids, step + 1, run)
+    by_rank = team.gathered((torch.cat(computed).tolist(), ids))
+    per_clip, all_ids = ([item for part in column for item in part] for column in zip(*by_rank, strict=True))
+    require_finite(per_clip, norm, all_ids, step + 1, run)
     return math.fsum(per_clip) / per_step, norm
 
 
@@ -208,9 +232,9 @@ def attention_kernels(config: TrainConfig, device: torch.device) -> AbstractCont
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
 
-def _restore(run: Path, optimizer: AdapterOptimizer, report: Report) -> State:
+def _restore(run: Path, optimizer: AdapterOptimizer, team: Team, report: Report) -> State:
     """Load the newest sound checkpoint's optimizer; clear away what lies behind it."""
-    folder = checkpoint.latest(run, report)
+    folder = team.by_main(checkpoint.latest, run, report)
     if folder is None:
         if damaged := checkpoint.all_checkpoints(run):
             raise FcaError(f"no checkpoint of {run.name} is readable ({len(damaged)} damaged)", "fca train --new")
@@ -219,7 +243,7 @@ def _restore(run: Path, optimizer: AdapterOptimizer, report: Report) -> State:
         state = checkpoint.verify(folder)
         checkpoint.load_optimizer(folder, optimizer)
         report(Message(f"continuing {run.name} from step {state.step}"))
-    checkpoint.clean(run, state.step)
+    team.by_main(checkpoint.clean, run, state.step)
     return state
 
 
@@ -265,13 +289,11 @@ def _stopping(report: Report, signals: Signals, step: int, config: TrainConfig) 
 
     def report_or_stop(event: Event) -> None:
         if signals.received is not None:
-            raise _interrupted(signals, step, config, "saved; its validation will be made when the run goes on")
+            raise _interrupted(signals.received, step, config, "saved; its validation will be made when the run goes on")
         report(event)
 
     return report_or_stop
 
 
-def _interrupted(signals: Signals, step: int, config: TrainConfig, what: str) -> Interrupted:
-    return Interrupted(
-        signals.received or 0, f"stopped by {signals.name} at step {step} of {config.steps}, {what}", "fca train"
-    )
+def _interrupted(signal: int, step: int, config: TrainConfig, what: str) -> Interrupted:
+    return Interrupted(signal, f"stopped by {name_of(signal)} at step {step} of {config.steps}, {what}", "fca train")

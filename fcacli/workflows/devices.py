@@ -2,21 +2,32 @@
 
 from fcacli.errors import Misuse
 from fcacli.events import Message, Report
+from fcacli.workflows.ranks import rank
+
+
+def count_gpus() -> int:
+    """CUDA devices of this machine."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def choose_gpus(gpus: int | None) -> str:
     """ "cuda" or "cpu" for `--gpus`: 0 the CPU, 1 a CUDA device, None a CUDA device where there is one.
 
-    1 is the CPU where no CUDA device is; `require_gpu` says for which bases that is allowed.
+    1 is the CPU where no CUDA device is; `require_gpu` says for which bases that is allowed. Of several processes, each has the
+    device of its number: "cuda:1".
 
     Raises:
-        Misuse: more than are there, or more than one.
+        Misuse: more than are there, or more than one for one process.
     """
     if gpus == 0:
         return "cpu"
-    import torch
-
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = count_gpus()
+    if here := rank():
+        if here.local >= there:
+            raise Misuse(f"process {here.local} of this machine has no CUDA device: {there} are here", "--gpus 0 for the CPU")
+        return f"cuda:{here.local}"
     if gpus is None:
         return "cuda" if there else "cpu"
     if gpus < 0:
@@ -25,7 +36,7 @@ def choose_gpus(gpus: int | None) -> str:
         found = "no CUDA device is" if there == 0 else f"only {there} CUDA device{'s are' if there > 1 else ' is'}"
         raise Misuse(f"--gpus {gpus}, but {found} available here", f"fca train --gpus {min(there, 1)}")
     if gpus > 1:
-        raise Misuse(f"--gpus {gpus}: training runs on one device so far", "fca train --gpus 1")
+        raise Misuse(f"--gpus {gpus} needs as many processes, and this is one", "fca train or torchrun starts them")
     return "cuda" if there else "cpu"
 
 

@@ -1,6 +1,6 @@
 """`fca train`: fit an adapter to a prepared dataset; run again, it continues."""
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from fcacli.workflows import which_run
 from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.lock import locked
 from fcacli.workflows.plan import require_room
+from fcacli.workflows.ranks import rank, require_whole_models
+from fcacli.workflows.shares import enough_for, require_shares
 from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fcacli.model.bases.cogvideox import CogVideoX
     from fcacli.training.checkpoint import State
     from fcacli.training.loop import Session
+    from fcacli.training.team import Team
     from fcacli.workflows.encode.encode import Chosen, Encoded
 
 __all__ = ["TrainOptions", "TrainResult", "train"]
@@ -61,7 +64,8 @@ def train(
 
     Args:
         options: what the user asked for; the rest is the base's default or, of a run that is continued or forked, the run's.
-        gpus: 0 for the CPU, 1 for a CUDA device, None for one if there is one.
+        gpus: 0 for the CPU, 1 for a CUDA device, None for one if there is one. Several processes are started by a launcher
+            (workflows/launch.py, torchrun); each calls this, with the same arguments, and gets the same result.
         run: name of the run to continue or to start.
         new: start a new run even if an unfinished one could continue.
         fork: start a new run from the newest weights of this one, a name or "latest".
@@ -83,43 +87,108 @@ def train(
     if keep < 1:
         raise Misuse(f"--keep must be at least 1, got {keep}")
     choose_gpus(gpus)  # said before anything else is done
-    source = which_run.fork_source(workspace, fork, report) if fork is not None else None
-    latest = None if new or source else which_run.find(workspace, run)
-    saved = which_run.going_on(latest, options, gpus)
-    dataset = _dataset(workspace, options, saved, source)
-    base = _load_base(options, saved or (source.config if source else None), gpus, report)
-    config = _config(options, saved, source, base, dataset)
-    if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
-        return _result(latest, config)
-    folder = latest if latest is not None and saved is not None else workspace.new_run(run)
-    require_fit(base, config)
-    if saved is None and not force:
-        require_room(base, dataset, config, options, gpus, report)
-    base.keep(config.keeping)
     session = Session(
         workers=2 if workers is None else workers,
         checkpoint_seconds=60 * checkpoint_minutes,
         max_seconds=max_seconds,
         keep=keep,
     )
-    with ExitStack() as held:
-        if saved is not None:
-            held.enter_context(locked(folder))
-        encoded = _encode(base, dataset, config, report)
-        adapter = _adapter(base, config, folder, source, report)
-        if saved is not None:
-            which_run.require_same_data(folder, encoded)
-            which_run.write_base(folder, config.base)
-        else:
-            held.enter_context(locked(folder))
-            if source is not None:
-                which_run.start_fork(source, folder, adapter, config, report)
-            which_run.write_config(folder, config, encoded, source)
-        _fit(base, adapter, encoded, dataset, config, folder, session, report)
-    return _result(folder, config)
+    with _team(gpus) as team, ExitStack() as held:
+        report = report if team.main else silent
+        begun: list[_Begun] = []
+
+        def begin() -> tuple[Path, bool]:
+            begun.append(_begin(workspace, options, gpus, run, new, fork, force, team.size, held, report))
+            return begun[0].run, begun[0].encoded is None
+
+        folder, finished = team.by_main(begin)
+        if not finished:
+            mine = begun[0] if begun else _follow(workspace, folder, gpus)
+            _fit(mine, session, team, report)
+        return _result(folder)
 
 
 # ---------------------------------------------------------------- its parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """A run that is ready to be trained."""
+
+    base: "CogVideoX"
+    dataset: Path
+    config: TrainConfig
+    run: Path
+    encoded: "Encoded | None" = None
+    """None where the run is finished already."""
+    adapter: "Adapter | None" = None
+
+
+def _team(gpus: int | None) -> AbstractContextManager["Team"]:
+    """The processes that train together: those which a launcher has started, else this one."""
+    import torch
+
+    from fcacli.training.team import Alone, joined
+
+    if rank() is None:
+        return nullcontext(Alone())
+    require_whole_models()
+    return joined(torch.device(choose_gpus(gpus)))
+
+
+def _begin(
+    workspace: Workspace,
+    options: TrainOptions,
+    gpus: int | None,
+    run: str | None,
+    new: bool,
+    fork: str | None,
+    force: bool,
+    processes: int,
+    held: ExitStack,
+    report: Report,
+) -> _Begun:
+    """Find or start the run, encode what is not encoded; the run's lock is held by `held`."""
+    source = which_run.fork_source(workspace, fork, report) if fork is not None else None
+    latest = None if new or source else which_run.find(workspace, run)
+    saved = which_run.going_on(latest, options, gpus)
+    dataset = _dataset(workspace, options, saved, source)
+    base = _load_base(options, saved or (source.config if source else None), gpus, report)
+    config = _config(options, saved, source, base, dataset, processes)
+    if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
+        return _Begun(base=base, dataset=dataset, config=config, run=latest)
+    folder = latest if latest is not None and saved is not None else workspace.new_run(run)
+    require_fit(base, config)
+    require_shares(config, processes, report)
+    if saved is None and not force:
+        require_room(base, dataset, config, options, gpus, report)
+    base.keep(config.keeping)
+    if saved is not None:
+        held.enter_context(locked(folder))
+    encoded = _encode(base, dataset, config, report)
+    adapter = _adapter(base, config, folder, source, report)
+    if saved is not None:
+        which_run.require_same_data(folder, encoded)
+        which_run.write_base(folder, config.base)
+    else:
+        held.enter_context(locked(folder))
+        if source is not None:
+            which_run.start_fork(source, folder, adapter, config, report)
+        which_run.write_config(folder, config, encoded, source)
+    return _Begun(base=base, dataset=dataset, config=config, run=folder, encoded=encoded, adapter=adapter)
+
+
+def _follow(workspace: Workspace, run: Path, gpus: int | None) -> _Begun:
+    """What the main process has begun, for another one: all is encoded, the run's configuration and weights are written."""
+    from fcacli.training.checkpoint import read_config
+
+    config = read_config(run)
+    dataset = workspace.dataset(config.data)
+    base = _load_base(TrainOptions(), config, gpus, silent)
+    base.keep(config.keeping)
+    encoded = _encode(base, dataset, config, silent)
+    adapter = _adapter(base, config, run, None, silent)
+    return _Begun(base=base, dataset=dataset, config=config, run=run, encoded=encoded, adapter=adapter)
 
 
 def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:
@@ -148,18 +217,24 @@ def _load_base(options: TrainOptions, before: TrainConfig | None, gpus: int | No
 
 
 def _config(
-    options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None, base: "CogVideoX", dataset: Path
+    options: TrainOptions,
+    saved: TrainConfig | None,
+    source: which_run.Source | None,
+    base: "CogVideoX",
+    dataset: Path,
+    processes: int,
 ) -> TrainConfig:
-    """Of the run that continues, of a fork, or of a new run.
+    """Of the run that continues, of a fork, or of a new run, of which each process gets a clip of a step.
 
     Raises:
         Misuse: the base is not the one that the run was started on, or the options are wrong.
     """
     name, fingerprint = base.spec.name, base.fingerprint
     if source is not None:
-        return resolve_fork(options, source.config, name, fingerprint, dataset.name)
+        return enough_for(processes, options, resolve_fork(options, source.config, name, fingerprint, dataset.name))
     if saved is None:
-        return resolve(options, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
+        config = resolve(options, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
+        return enough_for(processes, options, config)
     if fingerprint != saved.base_fingerprint:
         raise Misuse(
             f"base {name} is not what it was when the run was started: fingerprint {saved.base_fingerprint} -> {fingerprint}",
@@ -192,25 +267,17 @@ def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, report: Repor
         return encode(base, dataset, clips, config.clip, report)
 
 
-def _fit(
-    base: "CogVideoX",
-    adapter: "Adapter",
-    encoded: "Encoded",
-    dataset: Path,
-    config: TrainConfig,
-    run: Path,
-    session: "Session",
-    report: Report,
-) -> "State":
+def _fit(begun: _Begun, session: "Session", team: "Team", report: Report) -> "State":
     from fcacli.model.attach import save_adapter
     from fcacli.training.checkpoint import all_checkpoints
     from fcacli.training.loop import Subject, fit
     from fcacli.workflows.parity import Gate
     from fcacli.workflows.validation import make_validation
 
-    gate = Gate(base, adapter, encoded, config, run)
-    if not all_checkpoints(run):
-        gate.at_start(report)
+    base, adapter, encoded, config = begun.base, begun.adapter, begun.encoded, begun.config
+    assert adapter is not None and encoded is not None
+    gate = Gate(base, adapter, encoded, config, begun.run)
+    team.by_main(lambda: None if all_checkpoints(begun.run) else gate.at_start(report))
     subject = Subject(
         base=base,
         adapter=adapter,
@@ -219,9 +286,9 @@ def _fit(
         held_out=encoded.dataset("val") if len(encoded.clips["val"]) else None,
         null=encoded.null(),
         unpack=encoded.unpack,
-        validate=make_validation(base, adapter, encoded, dataset, config, gate, report),
+        validate=make_validation(base, adapter, encoded, begun.dataset, config, gate, report) if team.main else None,
     )
-    return fit(subject, config, run, session, report)
+    return fit(subject, config, begun.run, session, report, team)
 
 
 def _adapter(base: "CogVideoX", config: TrainConfig, run: Path, source: which_run.Source | None, report: Report) -> "Adapter":
@@ -241,7 +308,7 @@ def _adapter(base: "CogVideoX", config: TrainConfig, run: Path, source: which_ru
     return adapter
 
 
-def _result(run: Path, config: TrainConfig) -> TrainResult:
+def _result(run: Path) -> TrainResult:
     from fcacli.training import checkpoint
 
     newest = checkpoint.latest(run)
@@ -251,4 +318,4 @@ def _result(run: Path, config: TrainConfig) -> TrainResult:
     validations = checkpoint.all_validations(run)
     held_out = read_json(validations[-1] / checkpoint.VALIDATION).get("held_out") if validations else None
     finished = checkpoint.is_finished(run)
-    return TrainResult(run, newest, state.step, config.steps, state.train_loss, held_out, finished)
+    return TrainResult(run, newest, state.step, checkpoint.read_config(run).steps, state.train_loss, held_out, finished)

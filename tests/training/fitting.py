@@ -8,7 +8,7 @@ from fcacli.config import ClipConfig, FCAConfig, LoRAConfig
 from fcacli.events import Progress
 from fcacli.model.attach import attach, detach, load_adapter, save_adapter
 from fcacli.training import checkpoint
-from fcacli.training.loop import Session, Subject, fit
+from fcacli.training.loop import ALONE, Session, Subject, fit
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
 FCA = FCAConfig(width=32, tokens_per_frame=2, text_width=16, text_heads=2, text_blocks=1)
@@ -34,7 +34,7 @@ def clips(count: int, seed: int = 0) -> list[dict]:
     ]
 
 
-def run_fit(base, config, run: Path, report=lambda event: None, data=None, validate=None, **session):
+def run_fit(base, config, run: Path, report=lambda event: None, data=None, validate=None, team=ALONE, **session):
     """Fit like the workflow does: the newest checkpoint's adapter, or a fresh one."""
     detach(base.transformer)
     newest = checkpoint.latest(run)
@@ -51,7 +51,7 @@ def run_fit(base, config, run: Path, report=lambda event: None, data=None, valid
         validate=validate,
     )
     run.mkdir(exist_ok=True)
-    return fit(subject, config, run, Session(**session), report)
+    return fit(subject, config, run, Session(**session), report, team)
 
 
 class StopAt:

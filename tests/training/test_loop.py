@@ -11,11 +11,10 @@ import pytest
 import torch
 from fitting import FCA, LORA, StopAt, assert_same_run, clips, run_fit, weights
 
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Interrupted
 from fcacli.events import Message, Progress
 from fcacli.model.attach import attach, detach
 from fcacli.training import checkpoint, loop
-from fcacli.training.interrupt import Interrupted
 
 pytestmark = pytest.mark.usefixtures("bare")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Interrupted
 from fcacli.events import Event, Message, Report, silent
-from fcacli.training.interrupt import Interrupted, watch
+from fcacli.training.interrupt import watch
 from fcacli.workflows.benchmark.processes import OutOfTime, share_out
 
 

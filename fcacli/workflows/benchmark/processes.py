@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Interrupted
 from fcacli.events import Event, Report, silent
-from fcacli.training.interrupt import Interrupted
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fcacli.config import ClipConfig, SampleConfig, to_dict
+from fcacli.errors import Interrupted
 from fcacli.events import Event, Progress, Report
 from fcacli.training.finite import NotFinite
-from fcacli.training.interrupt import Interrupted
 from fcacli.workflows.benchmark.arms import CURVE_CLIPS, CURVE_POINTS, Job, Settings
 from fcacli.workflows.benchmark.conditions import circumstances
 from fcacli.workflows.benchmark.processes import OutOfTime

@@ -1,0 +1,201 @@
+"""The processes that train one run together: one alone, or several with the same weights, each with its share of every step.
+
+Everything random is a function of step and slot, so it does not matter which process computes a slot. Gradients are averaged
+by DistributedDataParallel; only the trained tensors are its business, so nothing of the frozen base is ever sent. The main
+process, rank 0, is the only one that writes.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fcacli.errors import FcaError, ProcessLost
+from fcacli.events import Report
+from fcacli.training.interrupt import Signals, watch, watch_launched
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the main one, which may encode or validate for hours; the death of one is noticed at once."""
+LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe")
+"""What torch says when another process does not answer any more, in lower case."""
+
+Losses = Callable[..., Tensor]
+
+
+class Team(Protocol):
+    """The processes of one run; every method is called by all of them, in the same order."""
+
+    rank: int
+    size: int
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that writes."""
+
+    def by_main(self, work: Callable[..., T], *given: Any) -> T:
+        """What `work` gives in the main process, for all; or the FcaError that it raised."""
+
+    def most(self, *values: int) -> tuple[int, ...]:
+        """The largest of each value among the processes."""
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+
+    def averaging(self, losses: Losses, parameters: Iterable[nn.Parameter]) -> Losses:
+        """`losses` such that a backward pass leaves in each parameter the mean of all processes' gradients."""
+
+    def apart(self, losses: Losses) -> AbstractContextManager[Any]:
+        """Backward passes inside only add to this process's gradients; the next one outside averages them."""
+
+    def naming_lost(self) -> AbstractContextManager[None]:
+        """
+        Raises:
+            ProcessLost: instead of what torch says when another process has ended.
+        """
+
+    def watch(self, report: Report) -> AbstractContextManager[Signals]:
+        """Note signals while it trains."""
+
+
+class Alone:
+    """One process."""
+
+    rank, size, main = 0, 1, True
+
+    def by_main(self, work: Callable[..., T], *given: Any) -> T:
+        return work(*given)
+
+    def most(self, *values: int) -> tuple[int, ...]:
+        return values
+
+    def gathered(self, value: T) -> list[T]:
+        return [value]
+
+    def averaging(self, losses: Losses, parameters: Iterable[nn.Parameter]) -> Losses:
+        return losses
+
+    def apart(self, losses: Losses) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def naming_lost(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def watch(self, report: Report) -> AbstractContextManager[Signals]:
+        return watch(report)
+
+
+class Together:
+    """Several processes, joined by `joined`.
+
+    Args:
+        control: a group on gloo, for what is not a gradient.
+    """
+
+    def __init__(self, control: Any):
+        import torch.distributed as dist
+
+        self.rank, self.size, self._control = dist.get_rank(), dist.get_world_size(), control
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def by_main(self, work: Callable[..., T], *given: Any) -> T:
+        if not self.main:
+            result, error = self._told([None, None])
+            if error is not None:
+                raise FcaError(*error)
+            return result
+        try:
+            result = work(*given)
+        except FcaError as error:
+            self._told([None, (error.message, error.hint, error.code)])
+            raise
+        self._told([result, None])
+        return result
+
+    def _told(self, values: list[Any]) -> list[Any]:
+        """The main process's values."""
+        import torch.distributed as dist
+
+        with self.naming_lost():
+            dist.broadcast_object_list(values, src=0, group=self._control)
+        return values
+
+    def most(self, *values: int) -> tuple[int, ...]:
+        import torch.distributed as dist
+
+        told = torch.tensor([int(value) for value in values])
+        with self.naming_lost():
+            dist.all_reduce(told, dist.ReduceOp.MAX, group=self._control)
+        return tuple(told.tolist())
+
+    def gathered(self, value: T) -> list[T]:
+        import torch.distributed as dist
+
+        told: list[Any] = [None] * self.size
+        with self.naming_lost():
+            dist.all_gather_object(told, value, group=self._control)
+        return told
+
+    def averaging(self, losses: Losses, parameters: Iterable[nn.Parameter]) -> Losses:
+        with self.naming_lost():
+            return nn.parallel.DistributedDataParallel(_Trained(losses, parameters), gradient_as_bucket_view=True)
+
+    def apart(self, losses: Losses) -> AbstractContextManager[Any]:
+        return losses.no_sync()  # type: ignore[attr-defined]
+
+    def watch(self, report: Report) -> AbstractContextManager[Signals]:
+        return watch_launched()
+
+    @contextmanager
+    def naming_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(words in str(error).lower() for words in LOST):
+                raise
+            raise ProcessLost("another process of this run has ended", "fca train") from error
+
+
+class _Trained(nn.Module):
+    """A loss function as a module that has the trained parameters and nothing else."""
+
+    def __init__(self, losses: Losses, parameters: Iterable[nn.Parameter]):
+        super().__init__()
+        self._losses = losses
+        self.trained = nn.ParameterList(parameters)
+
+    def forward(self, *given: Any) -> Tensor:
+        return self._losses(*given)
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Together]:
+    """Meet the other processes that the launcher has started.
+
+    Raises:
+        FcaError: they cannot be reached.
+    """
+    import torch.distributed as dist
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        if device.type == "cuda":
+            dist.init_process_group("nccl")
+        else:
+            dist.init_process_group("gloo", timeout=PATIENCE)
+        control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FcaError(f"the processes of this run cannot meet at {where}: {reason}", "start all of them anew") from error
+    yield Together(control)
+    dist.destroy_process_group()  # after an error the others may be gone: the process's end does it

@@ -1,0 +1,196 @@
+"""Starting the processes of one `fca train` on this machine, by torch's elastic launcher or by `accelerate launch`.
+
+The command that the user typed becomes their parent: it starts `python -m fcacli` with the same words once for each device,
+passes signals on, waits, and says in one error why they ended if they did not succeed. When one of them dies, the launcher
+ends the others. On several machines one such parent runs on each; they meet at the same address.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fcacli.errors import FcaError, Interrupted, Misuse, name_of
+from fcacli.events import Message, Report
+from fcacli.workflows.devices import count_gpus
+from fcacli.workflows.ranks import rank
+
+MODULE = "fcacli"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which processes train one run."""
+
+    processes: int
+    """On each machine."""
+    nodes: int = 1
+    """Machines."""
+    rendezvous: str | None = None
+    """HOST:PORT where the machines meet; None on one machine."""
+    accelerate_config: Path | None = None
+    """File of `accelerate config`, which then says what else there is to say."""
+    device: str
+    """cuda or cpu."""
+
+
+def layout(
+    gpus: int | None, processes: int | None, nodes: int, rendezvous: str | None, accelerate_config: Path | None
+) -> Layout | None:
+    """The processes to start; None where this one trains alone, or has been started by a launcher itself.
+
+    Raises:
+        Misuse: the options contradict each other.
+    """
+    if rank() is not None:
+        return None
+    if processes is not None and gpus != 0:
+        raise Misuse(
+            "--processes is for the CPU; on CUDA devices there is one for each of --gpus", "fca train --gpus 0 --processes 2"
+        )
+    if rendezvous is not None and (nodes == 1 or not _is_address(rendezvous)):
+        raise Misuse(
+            f"--rendezvous takes HOST:PORT and goes with --nodes, got {rendezvous!r}", "--nodes 2 --rendezvous node1:29500"
+        )
+    if accelerate_config is not None:
+        from fcacli.workflows.accelerate_config import read_layout
+
+        return read_layout(accelerate_config, gpus, processes, nodes, rendezvous)
+    count = (processes or 1) if gpus == 0 else gpus or 1
+    if count * nodes == 1:
+        return None
+    return Layout(processes=count, nodes=nodes, rendezvous=rendezvous, device="cpu" if gpus == 0 else "cuda")
+
+
+def alone(gpus: int | None) -> Layout:
+    """The layout of a training by one process."""
+    return Layout(processes=1, device="cpu" if gpus == 0 else "cuda")
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536
+
+
+def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
+    """Run `fca words` in every process of the layout that belongs to this machine, to the end.
+
+    Raises:
+        Misuse: there are not so many devices here, or several machines have no place to meet.
+        FcaError: a process has failed; with its own reason where it could give one, and its exit status.
+    """
+    if chosen.device == "cuda" and chosen.processes > (there := count_gpus()):
+        hint = f"fca train --gpus {there}" if there else "fca train --gpus 0 --processes 2   (on the CPU)"
+        raise Misuse(f"--gpus {chosen.processes}, but {there or 'no'} CUDA devices are available here", hint)
+    if chosen.nodes > 1 and chosen.rendezvous is None:
+        raise Misuse(
+            f"--nodes {chosen.nodes}: the machines have to know where to meet",
+            "the same line on each of them with --rendezvous HOST:PORT, or a SLURM script by --print-launch",
+        )
+    if chosen.device == "cpu":
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // chosen.processes)))
+    logging.disable(logging.CRITICAL)  # what matters of what the launcher logs is said here
+    try:
+        _Parent(report).run(_start(words, chosen), chosen)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _start(words: Sequence[str], chosen: Layout) -> Callable[[], object]:
+    """What starts the processes and returns when all have ended, or raises what the launcher raises."""
+    if chosen.accelerate_config is not None and chosen.device == "cuda":
+        from fcacli.workflows.accelerate_config import accelerate_launch
+
+        return accelerate_launch(words, chosen)
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=chosen.nodes,
+        max_nodes=chosen.nodes,
+        nproc_per_node=chosen.processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint=chosen.rendezvous or "localhost:0",
+        run_id=os.environ.get("SLURM_JOB_ID", "fca"),
+        max_restarts=0,
+    )
+    return lambda: elastic_launch(config, sys.executable)("-m", MODULE, *words)
+
+
+class _Parent:
+    """Waits for the launcher, which works in a thread: there it leaves signals alone, which would end its processes unsaved."""
+
+    def __init__(self, report: Report):
+        import psutil
+
+        self._report, self._process = report, psutil.Process()
+        self._received: int | None = None
+        self._raised: BaseException | None = None
+
+    def run(self, start: Callable[[], object], chosen: Layout) -> None:
+        from fcacli.training.interrupt import handled
+
+        def work() -> None:
+            try:
+                start()
+            except BaseException as error:
+                self._raised = error
+
+        thread = threading.Thread(target=work, name="launcher")
+        with handled(self._pass_on):
+            thread.start()
+            thread.join()
+        if self._raised is not None:
+            raise self._reason(self._raised, chosen) from self._raised
+        if self._received is not None:
+            raise self._stopped()
+
+    def _pass_on(self, number: int, _: FrameType | None) -> None:
+        """The first signal goes to the processes, which save and end; the next one kills them."""
+        again, self._received = self._received is not None, number
+        for child in self._process.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL if again else number)
+        if not again:
+            self._report(Message(f"{name_of(number)}: finishing this step and saving; once more stops at once", "warning"))
+
+    def _stopped(self) -> FcaError:
+        return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", "fca train")
+
+    def _reason(self, raised: BaseException, chosen: Layout) -> FcaError:
+        """Of several failures the one that is the cause of the others: a reason given by a process, then a death."""
+        failures = sorted(getattr(raised, "failures", {}).items(), key=lambda item: (item[1].timestamp, item[0]))
+        if not failures:
+            if isinstance(raised, FcaError):
+                return raised
+            return FcaError(f"the processes could not be started: {_first_line(raised)}", "fca doctor shows what is there")
+        said = [about for _, failure in failures if (about := failure.error_file_data.get("fca"))]
+        if self._received is not None:
+            stopped = [about for about in said if about["code"] > 128]
+            return FcaError(**_only(stopped[0])) if stopped else self._stopped()
+        reasons = [about for about in said if not about["lost"] and about["code"] < 128]
+        if reasons:
+            return FcaError(**_only(reasons[0]))
+        saved = next((about["message"] for about in said if "saved in" in about["message"]), "")
+        silent = [item for item in failures if not item[1].error_file_data.get("fca")]
+        if silent:  # those that the launcher has ended come behind the one that has died
+            local, failure = min(silent, key=lambda item: item[1].exitcode == -signal.SIGTERM)
+            how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with status {failure.exitcode}"
+            what = f"process {local} of {chosen.processes} of this run {how}"
+            what += "".join(f"; {part}" for part in saved.split("; ")[1:])
+            return FcaError(what, "fca train   (continues it; in fewer processes if memory ran out)")
+        return FcaError(saved or "another process of this run has ended, on another machine", "fca train")
+
+
+def _only(about: dict[str, Any]) -> dict[str, Any]:
+    return {name: about[name] for name in ("message", "hint", "code")}
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,60 @@
+"""The same training as a batch script for SLURM, and on one machine as a line for torchrun."""
+
+import shlex
+from collections.abc import Sequence
+
+from fcacli.workflows.launch import MODULE, Layout
+
+PORT = 29500
+
+
+ELSEWHERE = ("--nodes", "--rendezvous")
+
+
+def words_for_a_script(words: Sequence[str]) -> list[str]:
+    """The words of a command without what `slurm_script` adds itself."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ELSEWHERE:
+            next(rest, None)
+        elif word != "--print-launch" and not word.startswith(tuple(f"{name}=" for name in ELSEWHERE)):
+            kept.append(word)
+    return kept
+
+
+def slurm_script(words: Sequence[str], chosen: Layout) -> str:
+    """A script for sbatch: one `fca train` on each machine, which starts the processes there.
+
+    SLURM tells them two minutes before their time is up, so that they save; a requeued job continues its run.
+
+    Args:
+        words: of the command, without --nodes and --rendezvous.
+    """
+    resources = [f"#SBATCH --nodes={chosen.nodes}", "#SBATCH --ntasks-per-node=1"]
+    if chosen.device == "cuda":
+        resources += [f"#SBATCH --gpus-per-node={chosen.processes}", f"#SBATCH --cpus-per-task={8 * chosen.processes}"]
+    else:
+        resources.append(f"#SBATCH --cpus-per-task={chosen.processes}")
+    command, meet = f"python -m {MODULE} {shlex.join(words)}", []
+    if chosen.nodes > 1:
+        meet = ['head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']
+        command += f' --nodes {chosen.nodes} --rendezvous "$head:{PORT}"'
+    lines = [
+        "#!/bin/bash",
+        "#SBATCH --job-name=fca",
+        *resources,
+        "#SBATCH --time=24:00:00",
+        "#SBATCH --signal=TERM@120",
+        "#SBATCH --requeue",
+        *(["", f"# on one machine without SLURM: {torchrun_line(words, chosen)}"] if chosen.nodes == 1 else []),
+        "",
+        *meet,
+        f"srun --kill-on-bad-exit=1 {command}",
+    ]
+    return "\n".join(lines)
+
+
+def torchrun_line(words: Sequence[str], chosen: Layout) -> str:
+    """The command that starts the processes of one machine."""
+    return f"torchrun --standalone --nproc-per-node {chosen.processes} -m {MODULE} {shlex.join(words)}"

@@ -1,0 +1,68 @@
+"""What a launcher (torchrun, accelerate launch, `fca train` itself) tells each of its processes, and what these tell it.
+
+A launcher sets RANK, WORLD_SIZE and LOCAL_RANK, and names a file in TORCHELASTIC_ERROR_FILE: a process that fails writes its
+reason there, so that one error is shown, by the launcher, and not one of each process.
+"""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fcacli.errors import FcaError, Misuse, ProcessLost
+
+SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+"""What `accelerate launch` sets where a model is to be spread over processes."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The place of this process among those that train one run together."""
+
+    number: int
+    size: int
+    local: int
+    """Its place among those of this machine; the number of its CUDA device."""
+
+
+def rank() -> Rank | None:
+    """Of this process; None if it is the only one."""
+    number, size, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if not (number.isdecimal() and size.isdecimal() and int(size) > 1):
+        return None
+    return Rank(int(number), int(size), int(local) if local.isdecimal() else int(number))
+
+
+def require_whole_models() -> None:
+    """
+    Raises:
+        Misuse: the launcher wants the model spread over the processes.
+    """
+    if asked := [name for name in SHARDING if os.environ.get(name, "").lower() in ("true", "1")]:
+        raise Misuse(
+            f"{asked[0]} is set: fca trains with the same weights in every process, and does not spread them",
+            "accelerate launch --multi_gpu, or fca train --gpus N",
+        )
+
+
+def is_main() -> bool:
+    """Whether this process prints results."""
+    here = rank()
+    return here is None or here.number == 0
+
+
+def tell_launcher(error: FcaError) -> bool:
+    """Write why this process ends to where its launcher looks; False if there is no launcher that shows it."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if rank() is None or not path:
+        return False
+    said = {"message": error.message, "hint": error.hint, "code": error.code, "lost": isinstance(error, ProcessLost)}
+    told = " ".join([error.message, *([f"Try: {error.hint}"] if error.hint else [])])
+    about: dict[str, Any] = {"message": told, "extraInfo": {"timestamp": str(int(time.time())), "py_callstack": ""}}
+    try:
+        Path(path).write_text(json.dumps({"message": about, "fca": said}), encoding="utf-8")
+    except OSError:
+        return False
+    return True

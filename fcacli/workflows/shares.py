@@ -1,0 +1,37 @@
+"""The clips of an optimizer step and the processes that share them.
+
+A configuration holds the clips of a step over all processes, so a run is the same run on one device or on eight.
+"""
+
+from dataclasses import replace
+
+from fcacli.config import TrainConfig
+from fcacli.errors import Misuse
+from fcacli.events import Message, Report
+from fcacli.workflows.train_options import TrainOptions
+
+
+def enough_for(processes: int, options: TrainOptions, config: TrainConfig) -> TrainConfig:
+    """The configuration of a run that starts: where --accumulate was left open, a step has a clip for each process."""
+    least = -(-processes // config.batch_size)
+    return config if options.accumulate is not None or config.accumulate >= least else replace(config, accumulate=least)
+
+
+def require_shares(config: TrainConfig, processes: int, report: Report) -> None:
+    """Say how a step is shared.
+
+    Raises:
+        Misuse: it has fewer clips than there are processes.
+    """
+    clips = config.batch_size * config.accumulate
+    product = f"--batch-size {config.batch_size} x --accumulate {config.accumulate}"
+    of = f"a step has {clips} clip{'s' if clips > 1 else ''} ({product})"
+    if clips < processes:
+        raise Misuse(
+            f"{of}, too few for {processes} processes",
+            f"at most {clips} processes; or, for a new run, --accumulate {-(-processes // config.batch_size)}",
+        )
+    if clips % processes:
+        report(Message(f"{of}, which {processes} processes cannot share evenly: some wait for the others", "warning"))
+    elif processes > 1:
+        report(Message(f"{of}, {clips // processes} for each of {processes} processes"))

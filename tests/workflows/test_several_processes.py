@@ -1,0 +1,190 @@
+"""Claims about `fca train` by several processes as a whole, and about starting them."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from listening import equal, weights
+
+from fcacli.errors import FcaError, Misuse
+from fcacli.events import Message
+from fcacli.workflows import launch, launch_script, ranks
+from fcacli.workflows.accelerate_config import read_layout
+from fcacli.workflows.launch import Layout, layout
+from fcacli.workflows.shares import enough_for, require_shares
+from fcacli.workflows.train import train
+from fcacli.workflows.train_options import TrainOptions
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from several import ranks_of
+
+
+def test_two_processes_leave_the_run_of_one(workspace, asked, tmp_path):
+    """Found, encoded, trained, validated, saved; continued by one that finds nothing to do."""
+    options = replace(asked, accumulate=2)
+    one = train(workspace, options, gpus=0, run="one")
+    said = []
+    two = ranks_of(2, tmp_path / "answers", lambda: train(workspace, options, gpus=0, run="two", report=said.append))
+    assert two[0] == two[1] and two[0].finished and two[0].train_loss == one.train_loss
+    assert equal(weights(one.run), weights(two[0].run))
+    assert (one.run / "log.jsonl").read_bytes() == (two[0].run / "log.jsonl").read_bytes()
+    configs = [json.loads((run / "config.json").read_text())["config"] for run in (one.run, two[0].run)]
+    assert configs[0] == configs[1]
+
+
+def test_a_wrong_option_is_said_by_all_alike(workspace, asked, tmp_path):
+    wrong = replace(asked, adapter_width=33)
+    ended = ranks_of(2, tmp_path / "answers", lambda: train(workspace, wrong, gpus=0))
+    assert {kind for kind, _ in ended} <= {"Misuse", "FcaError"} and len({message for _, message in ended}) == 1
+    assert not list(workspace.runs.glob("*/config.json"))
+
+
+def test_a_step_has_a_clip_for_each_process(make_train_config):
+    config = make_train_config(batch_size=2, accumulate=2)
+    assert enough_for(4, TrainOptions(), config) == config
+    assert enough_for(5, TrainOptions(), config).accumulate == 3
+    assert enough_for(5, TrainOptions(accumulate=2), config) == config
+    with pytest.raises(Misuse, match=r"a step has 4 clips \(--batch-size 2 x --accumulate 2\), too few for 5 processes"):
+        require_shares(config, 5, lambda event: None)
+    said: list[Message] = []
+    require_shares(config, 3, said.append)
+    assert said[0].level == "warning" and "cannot share evenly" in said[0].text
+
+
+@pytest.fixture
+def make_train_config(workspace, asked):
+    """The configuration of `asked` on the tiny base, with other fields."""
+    from fcacli.model.bases import resolve_base
+    from fcacli.workflows.train_options import resolve
+
+    config = resolve(asked, resolve_base(asked.base), "0", "ssv2", False)
+    return lambda **changes: replace(config, **changes)
+
+
+def test_who_trains(monkeypatch):
+    assert layout(None, None, 1, None, None) is None and layout(1, None, 1, None, None) is None
+    assert layout(0, 2, 1, None, None) == Layout(processes=2, device="cpu")
+    assert layout(4, None, 2, "node1:29500", None) == Layout(processes=4, nodes=2, rendezvous="node1:29500", device="cuda")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert layout(4, None, 1, None, None) is None and not ranks.is_main()
+
+
+CONFIG = """
+compute_environment: LOCAL_MACHINE
+distributed_type: {kind}
+num_machines: {machines}
+num_processes: 8
+main_process_ip: node1
+main_process_port: 4000
+mixed_precision: 'no'
+use_cpu: {cpu}
+"""
+
+
+def test_an_accelerate_config_says_how_many_and_where(tmp_path):
+    path = tmp_path / "accelerate.yaml"
+    path.write_text(CONFIG.format(kind="MULTI_GPU", machines=2, cpu="false"))
+    found = read_layout(path, None, None, 1, None)
+    assert found == Layout(processes=4, nodes=2, rendezvous="node1:4000", accelerate_config=path, device="cuda")
+    assert read_layout(path, 2, None, 1, "other:1").processes == 2
+    path.write_text(CONFIG.format(kind="MULTI_CPU", machines=1, cpu="true"))
+    assert read_layout(path, 0, 3, 1, None) == Layout(processes=3, accelerate_config=path, device="cpu")
+    path.write_text(CONFIG.format(kind="FSDP", machines=1, cpu="false"))
+    with pytest.raises(Misuse, match="has distributed_type FSDP"):
+        read_layout(path, None, None, 1, None)
+    path.write_text("- nonsense")
+    with pytest.raises(Misuse, match="is no file of `accelerate config`"):
+        read_layout(path, None, None, 1, None)
+
+
+def test_accelerate_launch_gets_file_machines_and_command(tmp_path, monkeypatch):
+    from accelerate.commands import launch as theirs
+
+    from fcacli.workflows.accelerate_config import accelerate_launch
+
+    path = tmp_path / "accelerate.yaml"
+    path.write_text(CONFIG.format(kind="MULTI_GPU", machines=2, cpu="false"))
+    taken = []
+    monkeypatch.setattr(theirs, "multi_gpu_launcher", taken.append)
+    accelerate_launch(["train", "--gpus", "4"], read_layout(path, None, None, 1, None))()
+    (given,) = taken
+    assert (given.num_processes, given.num_machines, given.main_process_ip, given.main_process_port) == (8, 2, "node1", 4000)
+    assert given.module and [given.training_script, *given.training_script_args] == ["fcacli", "train", "--gpus", "4"]
+
+
+def test_a_launcher_that_spreads_the_model_is_refused(workspace, asked, monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    ended = ranks_of(2, tmp_path, lambda: train(workspace, asked, gpus=0))
+    assert all(kind == "Misuse" and "ACCELERATE_USE_FSDP is set" in message for kind, message in ended)
+
+
+def test_the_script_is_sound_and_names_machines_devices_and_the_way_on(tmp_path):
+    words = launch_script.words_for_a_script(
+        ["train", "--gpus", "4", "--nodes", "2", "--rendezvous=a:1", "--print-launch", "--data", "it's here"]
+    )
+    assert words == ["train", "--gpus", "4", "--data", "it's here"]
+    script = launch_script.slurm_script(words, Layout(processes=4, nodes=2, device="cuda"))
+    for line in ("#SBATCH --nodes=2", "#SBATCH --gpus-per-node=4", "#SBATCH --signal=TERM@120", "#SBATCH --requeue"):
+        assert line in script.splitlines()
+    assert script.splitlines()[-1].endswith("""--data 'it'"'"'s here' --nodes 2 --rendezvous "$head:29500\"""")
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    alone = launch_script.slurm_script(words, Layout(processes=4, device="cuda"))
+    assert "# on one machine without SLURM: torchrun --standalone --nproc-per-node 4 -m fcacli train --gpus 4" in alone
+
+
+def test_the_printed_script_starts_the_command_under_slurm(tmp_path):
+    """With an `srun` and a `scontrol` that stand for SLURM's."""
+    for name, body in (("srun", 'shift; printf "%s\\n" "$@"'), ("scontrol", "printf 'node1\\nnode2\\n'")):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    script = launch_script.slurm_script(["train", "--gpus", "2"], Layout(processes=2, nodes=2, device="cuda"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_NODELIST": "node[1-2]"}
+    done = subprocess.run(["bash"], input=script, text=True, capture_output=True, env=environment)
+    expected = ["python", "-m", "fcacli", "train", "--gpus", "2", "--nodes", "2", "--rendezvous", "node1:29500"]
+    assert done.stdout.split() == expected
+
+
+class Failed(Exception):
+    """As torch's launcher raises it."""
+
+    def __init__(self, *failures):
+        super().__init__("many lines")
+        self.failures = dict(enumerate(failures))
+
+
+class Failure:
+    def __init__(self, exitcode: int, timestamp: int, **about):
+        self.exitcode, self.timestamp = exitcode, timestamp
+        self.error_file_data = {"fca": {"hint": "", "code": 1, "lost": False} | about} if about else {"message": "<N/A>"}
+
+    def signal_name(self):
+        return "SIGKILL"
+
+
+def reason(*failures, received=None) -> FcaError:
+    parent = launch._Parent(lambda event: None)
+    parent._received = received
+    return parent._reason(Failed(*failures), Layout(processes=len(failures), device="cpu"))
+
+
+def test_of_several_failures_the_cause_is_told():
+    lost = Failure(1, 5, message="another process of this run has ended; stopped at step 3, saved in x", lost=True)
+    killed = Failure(-9, 9)
+    assert reason(lost, killed).message == "process 1 of 2 of this run was killed by SIGKILL; stopped at step 3, saved in x"
+    own = Failure(2, 7, message="no such option", hint="another", code=2)
+    told = reason(lost, own, killed)
+    assert (told.message, told.hint, told.code) == ("no such option", "another", 2)
+    stopped = Failure(143, 5, message="stopped by SIGTERM at step 4", code=143)
+    assert reason(stopped, killed, received=15).message == "stopped by SIGTERM at step 4"
+    assert reason(killed, killed, received=15).code == 143
+    assert reason(lost, lost).message.startswith("another process of this run has ended; stopped at step 3")
+    ended_by_launcher = Failure(-15, 9)
+    assert "process 1 of 2 of this run was killed by SIGKILL" in reason(ended_by_launcher, killed).message
+    said_and_ended = Failure(-15, 5, message="another process of this run has ended; stopped at step 3, saved in x", lost=True)
+    assert "process 1 of 2 of this run was killed by SIGKILL; stopped" in reason(said_and_ended, killed).message
+    assert "process 0 of 1 of this run ended with status 3" in reason(Failure(3, 5)).message
