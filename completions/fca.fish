@@ -112,6 +112,11 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l checkpoint-minutes -d 
 complete -c fca -n '__fish_seen_subcommand_from train' -l keep -d 'Checkpoints kept' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l max-minutes -d 'Stop after so long, saved and unfinished' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l workers -d 'Processes that load clips' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l nodes -d 'Machines, each with --gpus devices' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l rendezvous -d 'Where the machines meet' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l processes -d 'With --gpus 0: processes on the CPU' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l accelerate-config -d 'File of accelerate config to go by' -x -a '(__fish_complete_directories)'
+complete -c fca -n '__fish_seen_subcommand_from train' -l print-launch -d 'Print a SLURM script of this training and do nothing'
 complete -c fca -n '__fish_seen_subcommand_from train' -l json -d 'Print the result as one JSON document'
 complete -c fca -n '__fish_seen_subcommand_from train' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from train' -l quiet -s q -d 'Warnings and errors only'
