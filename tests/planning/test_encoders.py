@@ -37,7 +37,7 @@ def test_a_part_at_work(planned, part):
 
 def test_decoding(planned):
     spec, config, planner = planned
-    part = planner._traced(planner._decode)
+    part = planner._traced(planner._decode, False)
     live, allocated = counted(lambda meter: trace_decoding(load_base(spec), config.clip, meter))
     assert part.peak > 1.5 * live, "most of it is what convolutions take for themselves"
     assert part.peak == pytest.approx(allocated, rel=0.1)
