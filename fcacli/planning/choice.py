@@ -1,16 +1,16 @@
-"""Which options fit into a memory: those tried in the order of what they cost, the first that fits is taken.
+"""Which options fit into a memory: levers are pulled in the order of what they cost, then those let go that are not needed.
 
-An option that saves memory is one line of `changes`: its values from the one that costs least. What the user asked for stays.
+A lever is one change of the options, one line of `levers`. What the user asked for stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 from fcacli.config import FCAConfig, TrainConfig
+from fcacli.errors import Misuse
 from fcacli.planning.memory import Memory
 
 CONTEXT = 600_000_000
@@ -37,42 +37,84 @@ def card_for(tensors: int, context: int = CONTEXT) -> int:
 
 
 def choose(
-    config: TrainConfig, asked: Set[str], head_dim: int, plan: Callable[[TrainConfig], Memory], fits: Callable[[Memory], bool]
+    config: TrainConfig,
+    asked: Set[str],
+    head_dim: int,
+    layers: int,
+    plan: Callable[[TrainConfig], Memory],
+    fits: Callable[[Memory], bool],
 ) -> list[Tried]:
-    """Those tried, up to the first that fits; where none does, all.
+    """Those tried; the last one fits, or none does and it has all levers pulled.
+
+    Few are planned: how many levers it takes is found by halving, and then each of them is let go once.
 
     Args:
         asked: names of options that stay as they are.
         head_dim: of the base; an adapter's width is a multiple of it.
+        layers: of the base.
     """
-    tried = []
-    for changes in candidates(config, asked, head_dim):
-        changed = apply(config, changes)
-        tried.append(Tried(changes, changed, plan(changed)))
-        if fits(tried[-1].memory):
-            break
+    tried: list[Tried] = []
+
+    def works(pulled: Sequence[Changes]) -> bool:
+        try:
+            changed = apply(config, changes := merged(pulled))
+        except Misuse:  # some options need others
+            return False
+        known = next((one for one in tried if one.config == changed), None)
+        if known is None:
+            tried.append(Tried(changes, changed, plan(changed)))
+        else:
+            tried.remove(known)
+            tried.append(known)
+        return fits(tried[-1].memory)
+
+    there = list(levers(config, asked, head_dim, layers))
+    if works(there[:1]) or not works(there):
+        return tried
+    few, many = 1, len(there)
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if works(there[:middle]) else (middle, many)
+    pulled = there[:many]
+    for lever in reversed(pulled[1:-1]):  # without the last one it does not fit
+        fewer = [one for one in pulled if one is not lever]
+        if merged(fewer) != merged(pulled) and works(fewer):
+            pulled = fewer
+    works(pulled)  # once more, so that it is the last
     return tried
 
 
-def candidates(config: TrainConfig, asked: Set[str], head_dim: int) -> Iterator[Changes]:
-    """Sets of options, the cheapest first: a narrower adapter only where nothing else suffices, for it is another adapter;
-    then the optimizer in 8 bits; smaller batches, more of them for a step, and recomputing activations only take time."""
-    adapters: list[Changes] = [{}]
+def merged(pulled: Sequence[Changes]) -> Changes:
+    return {name: value for lever in pulled for name, value in lever.items()}
+
+
+def levers(config: TrainConfig, asked: Set[str], head_dim: int, layers: int) -> Iterator[Changes]:
+    """What may be changed, the first always, the cheapest first: what only takes time, then fewer bits, then waiting for
+    copies; a narrower adapter only where nothing else suffices, for it is another adapter."""
+    waiting = config.block_swap or config.offload_activations
+    yield {"checkpointing": False} if "checkpointing" not in asked and not waiting else {}
+    if "checkpointing" not in asked:
+        yield {"checkpointing": True}
+    if not asked & {"batch_size", "accumulate"}:
+        for size in (size for size in range(config.batch_size - 1, 0, -1) if config.batch_size % size == 0):
+            yield {"batch_size": size, "accumulate": config.accumulate * config.batch_size // size}
+    steps: list[tuple[str, Any, bool]] = [
+        ("optimizer", "adamw8bit", config.optimizer == "adamw"),
+        ("vae_tiling", True, not config.vae_tiling),
+        ("weights", "bf16", config.weights == "fp32" and config.precision == "bf16"),
+        ("offload_optimizer", True, not config.offload_optimizer and config.optimizer != "paged-adamw8bit"),
+        ("base_weights", "int8", config.base_weights == "full"),
+        ("base_weights", "nf4", config.base_weights != "nf4"),
+        *(("block_swap", layers * third // 3, config.block_swap < layers * third // 3) for third in (1, 2, 3)),
+        ("offload_activations", True, not config.offload_activations),
+    ]
+    for name, value, saves in steps:
+        recomputes = config.checkpointing or "checkpointing" not in asked
+        if saves and name not in asked and (recomputes or name not in ("block_swap", "offload_activations")):
+            yield {name: value}
     if isinstance(config.adapter, FCAConfig) and "adapter_width" not in asked:
         narrower = {config.adapter.width // part // head_dim * head_dim for part in (2, 4)}
-        adapters += [{"adapter_width": width} for width in sorted(narrower, reverse=True) if width > 0]
-    optimizers: list[Changes] = [{}]
-    if config.optimizer == "adamw" and "optimizer" not in asked:
-        optimizers.append({"optimizer": "adamw8bit"})
-    batches: list[Changes] = [{}]
-    if not asked & {"batch_size", "accumulate"}:
-        sizes = [size for size in range(config.batch_size - 1, 0, -1) if config.batch_size % size == 0]
-        batches += [{"batch_size": size, "accumulate": config.accumulate * config.batch_size // size} for size in sizes]
-    recomputing: list[Changes] = [{}]
-    if "checkpointing" not in asked:
-        recomputing = [{"checkpointing": False}, {"checkpointing": True}]
-    for parts in product(adapters, optimizers, batches, recomputing):
-        yield {name: value for part in parts for name, value in part.items()}
+        yield from ({"adapter_width": width} for width in sorted(narrower, reverse=True) if width > 0)
 
 
 def apply(config: TrainConfig, changes: Changes) -> TrainConfig:

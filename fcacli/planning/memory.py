@@ -7,22 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from fcacli.config import ClipConfig, TrainConfig
+from fcacli.config import ClipConfig, Keeping, TrainConfig
 from fcacli.data.dataset import Images
 from fcacli.model.bases.frames import safe_frames
 from fcacli.planning import cuda
 from fcacli.planning.cpu import convolution_workspace
 from fcacli.planning.encoders import Part, trace_decoding, trace_part
+from fcacli.planning.frozen import as_loaded, swapped
 from fcacli.planning.live import CountingFakes, Meter
 from fcacli.planning.shaped import Kind, ShapedBase
 from fcacli.planning.training import Marks, at_depth, fake_optimizer, trace_training
 
 PARTS = {"text_encoder": "captions", "vae": "videos", "image_encoder": "images"}
 """Encoders in the order of their work, and what they encode."""
+FIRST = "first one, with the parity gate"
 
 
 @dataclass(frozen=True)
@@ -83,37 +85,55 @@ class Planner:
         in_memory: int = 0,
         images: Images = "packed",
     ):
-        self._base, self._clip, self._kind = base, clip, kind
+        self._base, self._clip, self.kind = base, clip, kind
         self._batches, self._decoded, self._in_memory, self._images = batches, decoded, in_memory, images
         self._parts: dict[tuple[str, int], Part] = {}
+        self._decodings: dict[bool, Part] = {}
+        self._trained: list[tuple[TrainConfig, Marks]] = []
 
     def memory(self, config: TrainConfig) -> Memory:
         """Peaks of all phases under `config`."""
-        marks = at_depth(lambda layers: self._traced(self._train, layers, config), self._base.layers)
+        marks, swap = self._training(config), swapped(self._base, config.keeping)
+        on_cuda = self.kind == "cuda"
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
-        state, waiting = stays["optimizer"], marks.get("optimizer, host", 0)
+        stays["base"] -= swap.gone
+        state, inputs = stays["optimizer"], marks["block inputs"]
         encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
-        resident = sum(stays.values()) + encoder
-        step = encoder + max(size for name, size in marks.items() if name.startswith("step/"))
-        sampling = encoder + marks["sampling"]
-        away = state if self._kind == "cuda" else 0  # in main memory while a validation is made
-        decoding = resident - away + self._decoding.peak
-        loading = max(stays["base"], stays["adapter"])  # weights are read into main memory, the adapter is drawn there
+        more = encoder + swap.passing - swap.gone
+        resident = sum(stays.values()) + encoder + swap.passing
+        step = more + max(size for name, size in marks.items() if name.startswith("step/"))
+        sampling = more + marks["sampling"]
+        picture = self._decoding(config.vae_tiling)
+        decoding = resident + picture.peak - (state if on_cuda else 0)  # away while a validation is made
+
+        # main memory beside the device, or all of it
+        stored, waiting = marks.get("optimizer, host", 0), swap.host + inputs * on_cuda + marks.get("optimizer, host", 0)
+        validating = waiting + (state if on_cuda else inputs)
+        loading = max(self._as_loaded, stays["adapter"])  # weights are read into main memory, the adapter is drawn there
         training = (
             self._phase("training step", step, loading, waiting=self._in_memory + waiting),
-            self._phase(
-                "validation: sampling",
-                sampling,
-                2 * stays["adapter"],
-                "first one, with the parity gate",
-                waiting=waiting + away,
-            ),
-            self._phase("validation: decoding", decoding, self._decoding.weights, waiting=waiting + away),
+            self._phase("validation: sampling", sampling, 2 * stays["adapter"], FIRST, waiting=validating),
+            self._phase("validation: decoding", decoding, picture.weights, waiting=validating),
             self._phase("saving", resident, stays["adapter"], waiting=waiting),
         )
         phases = (*self._encoding(max(step, sampling, decoding)), *training)
-        parts = stays | {"gradients": stays["adapter"]} | ({"optimizer in main memory": waiting} if waiting else {})
-        return Memory(self._kind, phases, parts, stays["adapter"] + state + waiting)
+        parts = stays | {"gradients": stays["adapter"]}
+        hosted = {"blocks": swap.host, "block inputs": inputs, "optimizer": stored}
+        parts |= {f"{name} in main memory": size for name, size in hosted.items() if size}
+        return Memory(self.kind, phases, parts, stays["adapter"] + state + stored)
+
+    @cached_property
+    def _as_loaded(self) -> int:
+        return as_loaded(self._base)
+
+    def _training(self, config: TrainConfig) -> Marks:
+        """Marks of the training itself; swapping blocks and decoding in tiles are not in them, and traced for none."""
+        same = replace(config, block_swap=0, vae_tiling=False)
+        found = next((marks for traced, marks in self._trained if traced == same), None)
+        if found is None:
+            found = at_depth(lambda layers: self._traced(self._train, layers, same), self._base.layers)
+            self._trained.append((same, found))
+        return found
 
     # ---------------------------------------------------------------- phases
 
@@ -122,7 +142,7 @@ class Planner:
     ) -> Phase:
         """Of tensors on the device, and of main memory: what passes through it to a CUDA device, and what waits in it."""
         least = tensors if least is None else least
-        if self._kind == "cuda":
+        if self.kind == "cuda":
             return Phase(name, tensors, least, passing + waiting, passing + waiting, note)
         return Phase(name, 0, 0, tensors + waiting, least + waiting, note)
 
@@ -143,25 +163,27 @@ class Planner:
             self._parts[part, batch] = self._traced(self._part, part, batch)
         return self._parts[part, batch]
 
-    @cached_property
-    def _decoding(self) -> Part:
-        return self._traced(self._decode)
+    def _decoding(self, tiling: bool) -> Part:
+        """Of the VAE on one clip, traced once."""
+        if tiling not in self._decodings:
+            self._decodings[tiling] = self._traced(self._decode, tiling)
+        return self._decodings[tiling]
 
     # ---------------------------------------------------------------- traces
 
     def _traced(self, trace: Callable[..., Any], *arguments: Any) -> Any:
         """`trace(meter, *arguments)` on fakes."""
-        on_cuda = self._kind == "cuda"
+        on_cuda = self.kind == "cuda"
         meter = Meter(cuda.GRAIN, cuda.attention_workspace) if on_cuda else Meter(also=convolution_workspace)
         device: AbstractContextManager[Any] = cuda.as_on_cuda() if on_cuda else nullcontext()
         with device, CountingFakes(meter):
             return trace(meter, *arguments)
 
     def _train(self, meter: Meter, layers: int, config: TrainConfig) -> Marks:
-        return trace_training(self._base.again(layers), config, meter, self._kind, fake_optimizer)
+        return trace_training(self._base.again(layers, config.keeping), config, meter, self.kind, fake_optimizer)
 
     def _part(self, meter: Meter, part: str, batch: int) -> Part:
         return trace_part(self._base.again(), part, self._clip, batch, meter)
 
-    def _decode(self, meter: Meter) -> Part:
-        return trace_decoding(self._base.again(), self._clip, meter)
+    def _decode(self, meter: Meter, tiling: bool) -> Part:
+        return trace_decoding(self._base.again(keeping=Keeping(vae_tiling=tiling)), self._clip, meter)

@@ -17,7 +17,7 @@ class FakeAdamW8bit(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "betas": betas})
         self._tables = {f"qmap{moment}": torch.empty(256) for moment in (1, 2)}
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Make the state of those weights that have a gradient and no state yet."""
         for group in self.param_groups:
             for parameter in group["params"]:

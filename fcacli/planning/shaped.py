@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
+from fcacli.config import Keeping
+from fcacli.model.base_weights import store
 from fcacli.model.bases import BaseSpec
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.bases.published import part_configs
@@ -46,9 +49,11 @@ class ShapedBase(CogVideoX):
         if layers is not None:
             self._configs["transformer"]["num_layers"] = layers
 
-    def again(self, layers: int | None = None) -> ShapedBase:
-        """The same with no part made yet, and so many layers."""
-        return ShapedBase(self.spec, self._configs, self.dtype, layers)
+    def again(self, layers: int | None = None, keeping: Keeping | None = None) -> ShapedBase:
+        """The same with no part made yet, and so many layers; it swaps no blocks, see planning/frozen.py."""
+        made = ShapedBase(self.spec, self._configs, self.dtype, layers)
+        made.keep(replace(keeping or Keeping(), block_swap=0))
+        return made
 
     def _part(self, name: str) -> Any:
         if name not in self._parts:
@@ -59,6 +64,8 @@ class ShapedBase(CogVideoX):
             finally:
                 torch.set_default_dtype(before)
             self._parts[name] = part if name == "scheduler" else part.requires_grad_(False).eval()
+            if name == "transformer":
+                store(part.transformer_blocks, self.keeping.base_weights, self.device)
         return self._parts[name]
 
 

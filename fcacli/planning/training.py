@@ -23,6 +23,7 @@ from fcacli.model.conditioning import Given
 from fcacli.planning.live import Meter
 from fcacli.planning.optimizer import FakeAdamW8bit
 from fcacli.planning.shaped import Kind
+from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.footprint import trained_memory
 from fcacli.training.loop import attention_kernels
 from fcacli.training.objective import Draw, diffusion_loss
@@ -54,7 +55,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
         make: `make_optimizer`, or for fake tensors `fake_optimizer`.
 
     Returns:
-        what stays: base, adapter, optimizer, and in main memory beside a CUDA device "optimizer, host";
+        what stays: base, adapter, optimizer, "block inputs" in main memory, and beside a CUDA device "optimizer, host";
         peaks: sampling, and step/<place> for each place of the step.
     """
     before = meter.now
@@ -69,6 +70,12 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
     stays["optimizer"] = meter.now - before - stays["adapter"]
     meter.marks.clear()
     _sampling(base, adapter, config, parameters, meter)
+    _recompute(base, config)
+    inputs = meter.now
+    if config.offload_activations:  # the buffers of block inputs stay from the first step on
+        _step(base, adapter, config, optimizer, meter, kind)
+        meter.marks = {"sampling": meter.marks["sampling"]}
+    stays["block inputs"] = meter.now - inputs
     if config.accumulate > 1:  # all but the first batch of a step find gradients
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
@@ -90,11 +97,13 @@ def _nbytes(parameters: Sequence[Tensor]) -> int:
 
 
 def _without_host(marks: Marks, parameters: Sequence[Tensor], config: TrainConfig) -> Marks:
-    """A CUDA device has not what was traced on the CPU for main memory: state that lives there, and in a validation all."""
+    """A CUDA device has not what was traced on the CPU for main memory: state and block inputs that live there; in a
+    validation, no state at all."""
     sizes = [parameter.numel() for parameter in parameters]
     host = trained_memory(sizes, config, "cpu").host
-    there = {name: size - (0 if name in ("base", "adapter") else host) for name, size in marks.items()}
-    there["sampling"] -= there["optimizer"]
+    there = {name: size - (host + marks["block inputs"]) * name.startswith("step/") for name, size in marks.items()}
+    there["optimizer"] -= host
+    there["sampling"] -= marks["optimizer"]
     return there | {"optimizer, host": trained_memory(sizes, config, "cuda").host}
 
 
@@ -108,12 +117,18 @@ def _give_state(optimizer: AdapterOptimizer, parameters: list[Parameter], kind: 
     optimizer.step(0)
 
 
+def _recompute(base: CogVideoX, config: TrainConfig) -> None:
+    """As training/loop.py."""
+    if config.checkpointing:
+        base.transformer.enable_gradient_checkpointing()
+    if config.offload_activations:
+        keep_inputs_in_main_memory(base.transformer)
+
+
 def _step(
     base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: AdapterOptimizer, meter: Meter, kind: Kind
 ) -> None:
     """Forward pass, backward pass, clipping and the optimizer's step; see training/loop.py."""
-    if config.checkpointing:
-        base.transformer.enable_gradient_checkpointing()
     parameters = [parameter for _, parameter in adapter.trainable()]
     batch, null, drawn = _batch(base, config)
     calls = iter(range(9))

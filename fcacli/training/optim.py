@@ -50,9 +50,8 @@ def make_optimizer(
         {"params": list(weights.masters[: len(named)]), "weight_decay": config.weight_decay},
         {"params": list(weights.masters[len(named) :]), "weight_decay": 0.0},
     ]
-    inner = (adamw or _adamw(config.optimizer))(
-        [group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.999)
-    )
+    kind = adamw or _adamw(config.optimizer)
+    inner = kind([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.999))
     if config.optimizer == "paged-adamw8bit":
         return AdapterOptimizer(inner, weights, InPages(device, inner))
     return AdapterOptimizer(inner, weights, (InHostMemory if config.offload_optimizer else BesideWeights)(device))

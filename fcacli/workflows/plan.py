@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Disk", "Planned", "plan"]
 
+IN_MAIN_MEMORY = {"offload_optimizer", "offload_activations", "block_swap"}
+"""Options that save nothing where all is in main memory."""
 WARM = 3
 """Steps of a session that are slower than the others."""
 
@@ -225,12 +227,14 @@ def _fitting(
     from fcacli.planning.choice import choose
 
     asked = {option.name for option in fields(options) if getattr(options, option.name) not in (None, {})}
+    if planner.kind == "cpu":
+        asked |= IN_MAIN_MEMORY
 
     def memory(config: TrainConfig) -> Memory:
         report(Message(f"planning {_shown(config)}", "detail"))
         return planner.memory(config)
 
-    return choose(config, asked, base.head_dim, memory, fits)
+    return choose(config, asked, base.head_dim, base.layers, memory, fits)
 
 
 def _room_of_card(size: int) -> Callable[[Memory], bool]:
@@ -292,7 +296,9 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str) -> fl
     from fcacli.training.checkpoint import read_config
 
     def work(of: TrainConfig) -> tuple[object, ...]:
-        return of.base, of.clip, of.adapter, of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer
+        step = (of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer, of.weights)
+        memory = (of.offload_optimizer, of.offload_activations, of.base_weights, of.block_swap)
+        return of.base, of.clip, of.adapter, *step, *memory
 
     for run in reversed(workspace.all_runs()):
         try:
@@ -318,7 +324,15 @@ def _shown(config: TrainConfig) -> str:
     batch = f"batch {config.batch_size}" + (f"x{config.accumulate}" if config.accumulate > 1 else "")
     recomputing = "checkpointing" if config.checkpointing else "no checkpointing"
     words = (f"{adapter.kind} {size}", f"{clip.frames}x{clip.width}x{clip.height}", batch, config.precision, config.optimizer)
-    return ", ".join((*words, recomputing))
+    saving = {
+        f"{config.weights} weights": config.weights != "fp32",
+        "optimizer in main memory": config.offload_optimizer,
+        f"{config.base_weights} base": config.base_weights != "full",
+        f"{config.block_swap} blocks swapped": config.block_swap > 0,
+        "block inputs in main memory": config.offload_activations,
+        "decoding in tiles": config.vae_tiling,
+    }
+    return ", ".join((*words, recomputing, *(name for name, on in saving.items() if on)))
 
 
 def _gb(size: int) -> str:

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from fcacli.model.bases import resolve_base
-from fcacli.planning.choice import CONTEXT, apply, candidates, card_for, choose
+from fcacli.planning.choice import CONTEXT, apply, card_for, choose, levers
 from fcacli.planning.memory import Memory, Phase
 from fcacli.workflows.train_options import TrainOptions, resolve
 
@@ -21,35 +23,53 @@ def bytes_of(config) -> Memory:
     return needing(size + (0 if config.checkpointing else 3000))
 
 
+def chosen(limit: int, asked: frozenset[str] = frozenset()):
+    tried = choose(CONFIG, asked, 64, 30, bytes_of, lambda memory: memory.needed <= limit)
+    return tried[-1].changes, tried
+
+
 def test_what_costs_only_time_comes_first_and_a_narrower_adapter_last():
-    tried = list(candidates(CONFIG, set(), 64))
-    assert tried[0] == {"checkpointing": False} and tried[1] == {"checkpointing": True}
-    assert tried[3] == {"batch_size": 1, "accumulate": 2, "checkpointing": True}
-    widths = [one.get("adapter_width", 1920) for one in tried]
-    assert widths == sorted(widths, reverse=True) and set(widths) == {1920, 960, 448}
-    assert all(width % 64 == 0 for width in widths)
+    there = list(levers(CONFIG, set(), 64, 30))
+    assert there[:3] == [{"checkpointing": False}, {"checkpointing": True}, {"batch_size": 1, "accumulate": 2}]
+    assert there[-2:] == [{"adapter_width": 960}, {"adapter_width": 448}]
+    assert [lever["block_swap"] for lever in there if "block_swap" in lever] == [10, 20, 30]
 
 
 def test_what_was_asked_for_stays():
-    asked = {"checkpointing", "batch_size", "optimizer", "adapter_width"}
-    assert list(candidates(CONFIG, asked, 64)) == [{}]
-    assert {name for one in candidates(CONFIG, asked - {"optimizer"}, 64) for name in one} == {"optimizer"}
+    names = {name for lever in levers(CONFIG, set(), 64, 30) for name in lever}
+    assert list(levers(CONFIG, names, 64, 30)) == [{}]
+    assert {name for lever in levers(CONFIG, names - {"optimizer"}, 64, 30) for name in lever} == {"optimizer"}
 
 
-def test_the_first_that_fits_is_taken():
-    tried = choose(CONFIG, set(), 64, bytes_of, lambda memory: memory.needed <= 3920)
-    assert tried[-1].changes == {"optimizer": "adamw8bit", "checkpointing": True}
-    assert tried[-1].config == replace(CONFIG, optimizer="adamw8bit", checkpointing=True)
-    assert all(one.memory.needed > 3920 for one in tried[:-1])
+def test_blocks_do_not_wait_where_nothing_is_recomputed():
+    kept = replace(CONFIG, checkpointing=False)
+    assert not {"block_swap", "offload_activations"} & {name for one in levers(kept, {"checkpointing"}, 64, 30) for name in one}
 
 
-def test_all_are_tried_where_none_fits():
-    assert len(choose(CONFIG, set(), 64, bytes_of, lambda memory: False)) == 3 * 2 * 2 * 2
+@pytest.mark.parametrize(
+    ("limit", "changes"),
+    [
+        (11920, {"checkpointing": False}),
+        (8920, {"checkpointing": True}),
+        (3920, {"checkpointing": True, "optimizer": "adamw8bit"}),
+        (2920, {"checkpointing": True, "batch_size": 1, "accumulate": 2, "optimizer": "adamw8bit"}),
+        (1960, {"checkpointing": True, "batch_size": 1, "accumulate": 2, "optimizer": "adamw8bit", "adapter_width": 960}),
+    ],
+)
+def test_the_cheapest_that_fit_are_taken_and_nothing_besides(limit, changes):
+    found, tried = chosen(limit)
+    assert found == changes and tried[-1].memory.needed <= limit
+    assert len(tried) <= 18, "plans take time"
+
+
+def test_where_none_fits_the_last_tried_has_all():
+    changes, tried = chosen(0)
+    assert len(tried) == 2 and changes["adapter_width"] == 448 and changes["base_weights"] == "nf4"
 
 
 def test_smaller_batches_leave_the_clips_of_a_step_as_they_are():
-    for changes in candidates(CONFIG, set(), 64):
-        changed = apply(CONFIG, changes)
+    for lever in levers(CONFIG, set(), 64, 30):
+        changed = apply(replace(CONFIG, checkpointing=True), lever)
         assert changed.batch_size * changed.accumulate == 2
 
 

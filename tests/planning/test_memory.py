@@ -11,7 +11,15 @@ from fcacli.planning.encoders import Part
 from fcacli.planning.memory import Planner
 from fcacli.planning.shaped import shaped_base
 
-MARKS = {"base": 100, "adapter": 40, "optimizer": 20, "sampling": 400, "step/forward": 300, "step/optimizer": 500}
+MARKS = {
+    "base": 100,
+    "adapter": 40,
+    "optimizer": 20,
+    "block inputs": 0,
+    "sampling": 400,
+    "step/forward": 300,
+    "step/optimizer": 500,
+}
 BATCHES = {"captions": 16, "videos": 4, "images": 16}
 
 

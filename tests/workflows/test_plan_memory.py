@@ -55,9 +55,9 @@ def untraced(monkeypatch):
 
     def memory(planner, config):
         size = 1_000_000_000 * (2 + config.adapter.width // 16) - 1_000_000_000 * config.checkpointing
-        on_cuda = planner._kind == "cuda"
+        on_cuda = planner.kind == "cuda"
         phase = Phase("training step", size * on_cuda, size * on_cuda, size * (not on_cuda), size * (not on_cuda))
-        return Memory(planner._kind, (phase,), {"adapter": 1}, 1)
+        return Memory(planner.kind, (phase,), {"adapter": 1}, 1)
 
     monkeypatch.setattr(Planner, "memory", memory)
 

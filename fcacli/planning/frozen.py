@@ -1,0 +1,43 @@
+"""What the frozen transformer takes besides what is traced: blocks that wait in main memory, and loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fcacli.config import Keeping
+from fcacli.model.frozen_memory import frozen_bytes
+from fcacli.planning.live import CountingFakes, Meter
+from fcacli.planning.shaped import ShapedBase
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """Bytes."""
+
+    gone: int
+    """Of the transformer that are not on the device."""
+    passing: int
+    """On the device at most, of those that visit it."""
+    host: int
+    """In main memory."""
+
+
+def swapped(base: ShapedBase, keeping: Keeping) -> Swapped:
+    """Against the same base of which no block waits; computed, for blocks that differ do not continue in straight lines.
+
+    Raises:
+        Misuse: there are fewer blocks.
+    """
+    base.keep(keeping)
+    if not keeping.block_swap:
+        return Swapped(0, 0, 0)
+    with CountingFakes(Meter()):
+        transformer = base.again().transformer
+    kept, whole = (frozen_bytes(transformer, one, base.dtype) for one in (keeping, replace(keeping, block_swap=0)))
+    return Swapped(whole.device - kept.device, kept.passing - whole.passing, kept.host)
+
+
+def as_loaded(base: ShapedBase) -> int:
+    """Bytes of the transformer as it is read into main memory, before it is kept in any other way."""
+    with CountingFakes(Meter()):
+        return frozen_bytes(base.again().transformer, Keeping(), base.dtype).device
