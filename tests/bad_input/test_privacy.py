@@ -64,6 +64,7 @@ def load(folder: Path):
 # ---------------------------------------------------------------- nothing is sent
 
 
+@pytest.mark.slow
 def test_predict_and_eval_on_a_folder_open_no_socket(stage):
     folder = stage.fresh("run")
     done = program(folder, "predict", "frames", "pushing cup", "--steps", "1")

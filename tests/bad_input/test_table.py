@@ -307,6 +307,12 @@ OPTIONS += [
     (f"{PLAN} --gpu-memory 0GB", 2, "--gpu-memory takes a size with its unit"),
     (f"{PLAN} --gpu-memory -1GB", 2, "--gpu-memory takes a size with its unit"),
     (f"{PLAN} --keep 0", 2, "--keep"),
+    (f"{PLAN} --weights fp16", 2, "--weights", "'fp16' is not one of"),
+    (f"{PLAN} --base-weights int4", 2, "--base-weights", "'int4' is not one of"),
+    (f"{PLAN} --block-swap -1", 2, "--block-swap"),
+    (f"{PLAN} --no-checkpointing --offload-activations", 2, "need --checkpointing"),
+    (f"{PLAN} --optimizer paged-adamw8bit --offload-optimizer", 2, "two ways to the same end"),
+    (f"{PLAN} --vae-tiling 2", 2, "unexpected extra argument"),
     ("plan --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
 ]
 

@@ -321,6 +321,7 @@ def test_a_hub_model_out_of_reach_says_how_to_fetch_it(empty, walked):
     assert err.count("error:") == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_continues(empty, walked, tiny_base_folder):
     shutil.copytree(walked[0] / "data", empty / "data")
     command = ["train", "--gpus", 0, "--base", tiny_base_folder, *SHORT[2:], "--steps", 400]

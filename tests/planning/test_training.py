@@ -70,6 +70,7 @@ def test_planned_bytes_are_the_counted_ones(folder_of, options):
     assert max(planned.values()) == pytest.approx(real["base"] + allocated, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"checkpointing": True, "batch_size": 1}], ids=["keeping", "recomputing"])
 def test_a_deep_transformer_is_two_shallow_ones_continued(folder_of, fields):
     spec = resolve_base(str(folder_of("absolute")))

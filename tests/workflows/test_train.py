@@ -336,6 +336,7 @@ def test_clips_that_are_too_short_are_an_error(workspace, asked):
         train(workspace, replace(asked, frames=32), gpus=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_to_a_real_process_saves_and_the_next_continues(workspace, asked, number, code):
     command = [sys.executable, "-m", "fcacli", "train", "--gpus", "0", "--base", asked.base, "--batch-size", "2"]
