@@ -37,7 +37,7 @@ def on_meta() -> Iterator[None]:
     [
         ("cogvideox-2b", 442, 982),
         pytest.param("cogvideox-5b", 793, 1722, marks=pytest.mark.slow),
-        ("cogvideox1.5-5b", 793, 1721),
+        pytest.param("cogvideox1.5-5b", 793, 1721, marks=pytest.mark.slow),
     ],
 )
 def test_attach_forward_backward_save_and_reload(name: str, attention: int, total: int) -> None:

@@ -48,7 +48,11 @@ def traced(spec, config, layers, kind="cpu"):
     return planner._traced(planner._train, layers, config)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+QUICK = list(OPTIONS)[::3]
+"""Each kind of option once; all of them with -m slow."""
+
+
+@pytest.mark.parametrize("options", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS])
 def test_planned_bytes_are_the_counted_ones(folder_of, options):
     kind, fields = OPTIONS[options]
     spec = resolve_base(str(folder_of(kind)))
