@@ -150,6 +150,17 @@ def build_part(name: str, seed: int) -> Any:
     return builders[name]()
 
 
+def load_part(name: str, out: Path) -> Any:
+    """One part as a folder has it, in float32."""
+    classes: dict[str, Any] = {
+        "vae": AutoencoderKLCogVideoX,
+        "transformer": CogVideoXTransformer3DModel,
+        "text_encoder": T5EncoderModel,
+        "clip": CLIPModel,
+    }
+    return classes[name].from_pretrained(out / name).float()
+
+
 def save_part(name: str, model: Any, out: Path) -> None:
     """Write one part's config and float16 weights; readers never see half a file (written beside, then renamed)."""
     fresh, final = out / f".{name}.new", out / name

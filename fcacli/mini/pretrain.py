@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=1, help="for latents and transformer: share the work")
     parser.add_argument("--device", default="cpu", help="of the stages latents, transformer and judge, e.g. cuda")
+    parser.add_argument("--from-weights", action="store_true", help="begin with the weights in --out: vae, clip, transformer")
+    parser.add_argument("--peak", type=float, default=1.0, help="share of the stage's learning rates")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--until", help="UTC time HH:MM at which the stage ends")
     end.add_argument("--minutes", type=float)
@@ -57,8 +59,11 @@ def _run(rank: int, options: argparse.Namespace, until: float | None, world: int
 
     from fcacli.mini import judge, train_clip, train_features, train_transformer, train_vae
     from fcacli.mini.stage import Stage
+    from fcacli.model.host_memory import keep_freed_memory
 
     torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)  # softmax's gradient is full of numbers that a CPU is slow with
+    keep_freed_memory()
     if world > 1:
         meeting = (options.work / f"{options.stage}.{os.getppid()}.meet").as_uri()
         torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
@@ -72,6 +77,8 @@ def _run(rank: int, options: argparse.Namespace, until: float | None, world: int
         rank=rank,
         world=world,
         device=options.device,
+        from_weights=options.from_weights,
+        peak=options.peak,
     )
     {
         "vae": train_vae.train,

@@ -34,6 +34,10 @@ class Stage:
     """Number of processes working on this stage, and which of them this is."""
     device: str = "cpu"
     """Where the transformer trains and judged clips are made."""
+    from_weights: bool = False
+    """Begin with the weights in `out` where `work` has no checkpoint; the log goes on."""
+    peak: float = 1.0
+    """Of the stage's own learning rates."""
     step: int = 0
     spent: float = 0.0
     """Seconds used by earlier runs that this one continues."""
@@ -74,7 +78,8 @@ class Stage:
         if not path.is_file():
             if self.rank:
                 return None
-            (self.out / "log" / f"{self.name}.jsonl").unlink(missing_ok=True)
+            if not self.from_weights:
+                (self.out / "log" / f"{self.name}.jsonl").unlink(missing_ok=True)
             return None
         saved = torch.load(path, map_location=self.device, weights_only=True)
         self.step, self.spent = saved["step"], saved["spent"]

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPModel
 
-from fcacli.mini.build import TEXT_TOKENS, build_part, build_tokenizer, save_part
+from fcacli.mini.build import TEXT_TOKENS, build_part, build_tokenizer, load_part, save_part
 from fcacli.mini.scene import Domain
 from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage
 from fcacli.mini.world import render, sample_clip
+from fcacli.model.arithmetic import computes_bf16
 
 CLIPS: dict[Domain, int] = {"base": 4000, "adapt": 2000}
 HELD_OUT, SHOWN = 128, (0, 5, 9, 14)
@@ -27,7 +28,7 @@ def train(stage: Stage) -> None:
     """Train until the stage ends; leaves weights/clip."""
     frames, tokens = _load(TRAIN_SEED, CLIPS)
     held_out = {domain: _load(HELD_OUT_SEED, {domain: HELD_OUT}) for domain in CLIPS}
-    model = build_part("clip", stage.seed)
+    model = load_part("clip", stage.out) if stage.from_weights else build_part("clip", stage.seed)
     average = Average(model, 0.99)
     optim = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     saved = stage.resume()
@@ -38,10 +39,10 @@ def train(stage: Stage) -> None:
     while stage.progress < 1.0:
         rng = np.random.default_rng([stage.seed, stage.step])
         for group in optim.param_groups:
-            group["lr"] = stage.rate(PEAK_RATE, WARMUP)
+            group["lr"] = stage.rate(PEAK_RATE * stage.peak, WARMUP)
         rows = rng.choice(len(frames), BATCH, replace=False)
         pixels = _pixels(frames[rows, rng.integers(0, len(SHOWN), BATCH)])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             image, text = _embed(model, pixels, tokens[torch.from_numpy(rows)])
         loss = _contrast(image.float(), text.float(), model.logit_scale, tokens[torch.from_numpy(rows)])
         optim.zero_grad(set_to_none=True)

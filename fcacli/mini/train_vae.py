@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 
-from fcacli.mini.build import SIZE, build_part, save_part
+from fcacli.mini.build import SIZE, build_part, load_part, save_part
 from fcacli.mini.scene import Domain
 from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video, to_video_tensor
+from fcacli.model.arithmetic import computes_bf16
 
 CLIPS: dict[Domain, int] = {"base": 1500, "adapt": 1000}
 HELD_OUT = 24
@@ -26,7 +27,7 @@ EVAL_EVERY = 250
 
 def train(stage: Stage) -> None:
     """Train all of it until the stage ends; leaves weights/vae with the scaling factor set."""
-    vae = build_part("vae", stage.seed)
+    vae = load_part("vae", stage.out) if stage.from_weights else build_part("vae", stage.seed)
     _fit(stage, vae, whole_from=WHOLE_FROM)
 
 
@@ -55,7 +56,7 @@ def _fit(stage: Stage, vae: Any, whole_from: float) -> None:
         rng = np.random.default_rng([stage.seed, stage.step])
         torch.manual_seed(stage.seed * 1_000_003 + stage.step)
         for group in optim.param_groups:
-            group["lr"] = stage.rate(PEAK_RATE * (0.4 if frozen else 1.0), WARMUP)
+            group["lr"] = stage.rate(PEAK_RATE * stage.peak * (0.4 if frozen else 1.0), WARMUP)
         loss = _loss(vae, _batch(rng, train_set, whole=stage.progress >= whole_from))
         optim.zero_grad(set_to_none=True)
         loss.backward()
@@ -90,7 +91,7 @@ def _batch(rng: np.random.Generator, videos: np.ndarray, whole: bool) -> torch.T
 
 def _loss(vae: Any, video: torch.Tensor) -> torch.Tensor:
     """Squared and absolute error plus a small KL term; two frames alone decode to one."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
         posterior = vae.encode(video).latent_dist
         output = vae.decode(posterior.sample()).sample.float()
     target = video[:, :, : output.shape[2]]
