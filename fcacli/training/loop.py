@@ -30,7 +30,7 @@ from fcacli.training.optim import learning_rate, make_optimizer, set_learning_ra
 from fcacli.training.pace import Pace
 from fcacli.training.room import Room
 from fcacli.training.stepping import AdapterOptimizer
-from fcacli.training.team import Alone, Losses, Team
+from fcacli.training.team import ALONE, Losses, Team
 from fcacli.training.waits import Waits
 from fcacli.workspace import atomic_folder, read_json, write_json
 
@@ -80,9 +80,6 @@ class Session:
     """Time between checkpoints."""
     keep: int = 3
     """Checkpoints kept."""
-
-
-ALONE = Alone()
 
 
 def fit(
