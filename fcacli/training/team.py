@@ -213,7 +213,7 @@ class _Trained(nn.Module):
 
 
 @contextmanager
-def joined(device: torch.device, again: str = "fca train") -> Iterator[Together]:
+def joined(device: torch.device, again: str) -> Iterator[Together]:
     """Meet the other processes that the launcher has started for a command; `again` is what goes on where it ends.
 
     Raises:

@@ -1,7 +1,7 @@
 """`fca train`: fit an adapter to a prepared dataset; run again, it continues."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +14,7 @@ from fcacli.workflows import which_run
 from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.lock import locked
 from fcacli.workflows.plan import require_room
-from fcacli.workflows.ranks import rank, require_whole_models
+from fcacli.workflows.ranks import team_of
 from fcacli.workflows.shares import enough_for, require_shares
 from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
@@ -87,14 +87,14 @@ def train(
     options = options or TrainOptions()
     if keep < 1:
         raise Misuse(f"--keep must be at least 1, got {keep}")
-    choose_gpus(gpus)  # said before anything else is done
+    device = choose_gpus(gpus)  # said before anything else is done
     session = Session(
         workers=2 if workers is None else workers,
         checkpoint_seconds=60 * checkpoint_minutes,
         max_seconds=max_seconds,
         keep=keep,
     )
-    with _team(gpus) as team, ExitStack() as held:
+    with team_of(device, "fca train") as team, ExitStack() as held:
         report = report if team.main else silent
         begun = _kept(team, lambda: _begin(workspace, options, gpus, run, new, fork, force, team.size, held, report))
         told = team.by_main(lambda: (begun.run, begun.config, begun.finished) if begun else None)
@@ -140,18 +140,6 @@ def _kept(team: "Team", work: Callable[[], T]) -> T | None:
     kept: list[T] = []
     team.by_main(lambda: kept.append(work()))
     return kept[0] if kept else None
-
-
-def _team(gpus: int | None) -> AbstractContextManager["Team"]:
-    """The processes that train together: those which a launcher has started, else this one."""
-    import torch
-
-    from fcacli.training.team import Alone, joined
-
-    if rank() is None:
-        return nullcontext(Alone())
-    require_whole_models()
-    return joined(torch.device(choose_gpus(gpus)))
 
 
 def _begin(

@@ -67,6 +67,7 @@ def make_train_config(workspace, asked):
 def test_who_trains(monkeypatch):
     assert layout(None, None, 1, None, None) is None and layout(1, None, 1, None, None) is None
     assert layout(0, 2, 1, None, None) == Layout(processes=2, device="cpu")
+    assert layout(3, None, command="eval") == Layout(command="eval", processes=3, device="cuda")
     assert layout(4, None, 2, "node1:29500", None) == Layout(processes=4, nodes=2, rendezvous="node1:29500", device="cuda")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -167,9 +168,9 @@ class Failure:
 
 
 def reason(*failures, received=None) -> FcaError:
-    parent = launch._Parent(lambda event: None)
+    parent = launch._Parent(lambda event: None, Layout(processes=len(failures), device="cpu"))
     parent._received = received
-    return parent._reason(Failed(*failures), Layout(processes=len(failures), device="cpu"))
+    return parent._reason(Failed(*failures))
 
 
 def test_of_several_failures_the_cause_is_told():
