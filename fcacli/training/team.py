@@ -44,6 +44,12 @@ class Team(Protocol):
     def by_all(self, work: Callable[..., T], *given: Any) -> list[T]:
         """What `work` gives in each process, by rank; or, in all, the FcaError of the first of them that raised one."""
 
+    def own(self, work: Callable[[], T]) -> T:
+        """What `work` gives here, when all have done theirs; or, in all, the FcaError of the first that raised one."""
+
+    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+        """The items that `work` gives in all processes, of which each has done every so many-th, in order; or the FcaError."""
+
     def most(self, *values: int) -> tuple[int, ...]:
         """The largest of each value among the processes."""
 
@@ -79,6 +85,12 @@ class Alone:
 
     def by_all(self, work: Callable[..., T], *given: Any) -> list[T]:
         return [work(*given)]
+
+    def own(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+        return work(*given)
 
     def most(self, *values: int) -> tuple[int, ...]:
         return values
@@ -155,6 +167,15 @@ class Together:
         if failed := next((error for _, error in told if error is not None), None):
             raise FcaError(*failed) from failure
         return [part for part, _ in told]  # type: ignore[misc]
+
+    def own(self, work: Callable[[], T]) -> T:
+        kept: list[T] = []
+        self.by_all(lambda: kept.append(work()))
+        return kept[0]
+
+    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+        by_rank = self.by_all(work, *given)
+        return [by_rank[place % self.size][place // self.size] for place in range(sum(map(len, by_rank)))]
 
     def most(self, *values: int) -> tuple[int, ...]:
         import torch.distributed as dist

@@ -290,7 +290,7 @@ def _fit(begun: _Begun, encoded: "Encoded", adapter: "Adapter", session: "Sessio
         held_out=encoded.dataset("val") if len(encoded.clips["val"]) else None,
         null=encoded.null(),
         unpack=encoded.unpack,
-        validate=make_validation(base, adapter, encoded, begun.dataset, config, gate, report) if team.main else None,
+        validate=make_validation(base, adapter, encoded, begun.dataset, config, gate, team, report),
     )
     return fit(subject, config, begun.run, session, report, team)
 

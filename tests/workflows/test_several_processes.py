@@ -23,14 +23,19 @@ from several import ranks_of
 
 
 def test_two_processes_leave_the_run_of_one(workspace, asked, tmp_path):
-    """Found, encoded, trained, validated, saved; continued by one that finds nothing to do."""
-    options = replace(asked, accumulate=2)
+    """Found, encoded, trained, validated, saved."""
+    options = replace(asked, accumulate=2, validate_clips=2)
     one = train(workspace, options, gpus=0, run="one")
     said = []
     two = ranks_of(2, tmp_path / "answers", lambda: train(workspace, options, gpus=0, run="two", report=said.append))
     assert two[0] == two[1] and two[0].finished and two[0].train_loss == one.train_loss
     assert equal(weights(one.run), weights(two[0].run))
     assert (one.run / "log.jsonl").read_bytes() == (two[0].run / "log.jsonl").read_bytes()
+    shown = [
+        {path.relative_to(run): path.read_bytes() for path in (run / "validation").rglob("*.[pj][ns]*")}
+        for run in (one.run, two[0].run)
+    ]
+    assert shown[0] == shown[1] and len(shown[0]) == 2 * (2 * 17 + 2) + 1  # clips, clips.png, figures; parity.json
     configs = [json.loads((run / "config.json").read_text())["config"] for run in (one.run, two[0].run)]
     assert configs[0] == configs[1]
 
