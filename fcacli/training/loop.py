@@ -267,6 +267,7 @@ def _validate(
         return team.by_main(read_json, folder / checkpoint.VALIDATION)
     values: dict[str, float] = {}
     with optimizer.away(), ExitStack() as held:
+        temporary = team.by_main(lambda: held.enter_context(atomic_folder(folder)))
         if subject.held_out is not None:
             count, size = len(subject.held_out), config.batch_size  # type: ignore[arg-type]
             chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)][team.rank :: team.size]
@@ -275,7 +276,6 @@ def _validate(
                 tracked = track(map(subject.unpack, loaded), report, "held-out loss", total=len(chosen))
                 values = held_out_loss(subject.base, subject.adapter, tracked, team)
             require_finite_validation(values, step, run)
-        temporary = team.by_main(lambda: held.enter_context(atomic_folder(folder)))
         if subject.validate is not None:
             with naming_memory(f"the validation of step {step}", LESS_VALIDATION):
                 values |= subject.validate(step, temporary, report)
