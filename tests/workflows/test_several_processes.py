@@ -1,6 +1,7 @@
 """Claims about `fca train` by several processes as a whole, and about starting them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,9 +27,12 @@ def test_two_processes_leave_the_run_of_one(workspace, asked, tmp_path):
     """Found, encoded, trained, validated, saved."""
     options = replace(asked, accumulate=2, validate_clips=2)
     one = train(workspace, options, gpus=0, run="one")
-    said = []
+    cache, said = workspace.dataset() / "cache", []
+    encoded = {path: path.read_bytes() for path in cache.rglob("*.safetensors")}
+    shutil.rmtree(cache)
     two = ranks_of(2, tmp_path / "answers", lambda: train(workspace, options, gpus=0, run="two", report=said.append))
     assert two[0] == two[1] and two[0].finished and two[0].train_loss == one.train_loss
+    assert encoded == {path: path.read_bytes() for path in cache.rglob("*.safetensors")}
     assert equal(weights(one.run), weights(two[0].run))
     assert (one.run / "log.jsonl").read_bytes() == (two[0].run / "log.jsonl").read_bytes()
     shown = [
