@@ -6,6 +6,8 @@ reason there, so that one error is shown, by the launcher, and not one of each p
 
 import json
 import os
+import signal
+import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -69,7 +71,20 @@ def team_of(device: str | None, again: str) -> "AbstractContextManager[Team]":
     if rank() is None:
         return nullcontext(ALONE)
     require_whole_models()
+    _end_with_launcher()
     return joined(torch.device(device or "cpu"), again)
+
+
+def _end_with_launcher() -> None:
+    """Have this process end in order, as by SIGTERM, when the one that has started it is gone."""
+    launcher = os.getppid()
+
+    def follow() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="launcher", daemon=True).start()
 
 
 def is_main() -> bool:

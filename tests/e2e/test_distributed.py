@@ -119,7 +119,7 @@ def test_two_processes_score_what_one_does(server, trained, straight, tmp_path):
     assert tree(alone / "data", ".lock") == tree(trained / "data", ".lock")
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("how", ["killed", "stopped", "deserted"])
 def test_an_evaluation_that_ends_early_says_it_once_and_keeps_its_clips(server, trained, how):
     process = server.start(trained, *EVAL, *TWO, "--num", "300")
     process.until(lambda: predicted(trained) >= 3)
@@ -128,11 +128,14 @@ def test_an_evaluation_that_ends_early_says_it_once_and_keeps_its_clips(server, 
         os.kill(pids[1], signal.SIGKILL)
         assert process.wait(BOUND) == 1, process.said
         assert process.said.count("error: ") == 1 and "process 1 of 2 of this run was killed by SIGKILL" in process.said
-    else:
+    elif how == "stopped":
         process.send(signal.SIGTERM)
         assert process.wait(BOUND) == 128 + signal.SIGTERM, process.said
         assert process.said.count("stopped by SIGTERM") == 1 and "error: " not in process.said, process.said
-    assert "Traceback" not in process.said and gone(pids.values())
+    else:
+        process.send(signal.SIGKILL)
+        process.wait()
+    assert gone(pids.values()) and "Traceback" not in process.said
     kept = {path: path.stat().st_mtime_ns for path in trained.rglob("generated.json")}
     server.run(trained, *EVAL)
     assert len(kept) >= 3 and all(path.stat().st_mtime_ns == time for path, time in kept.items())
