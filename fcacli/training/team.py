@@ -164,8 +164,9 @@ class Together:
         except FcaError as error:
             failure = error
         told = self.gathered((made, failure and (failure.message, failure.hint, failure.code)))
-        if failed := next((error for _, error in told if error is not None), None):
-            raise FcaError(*failed) from failure
+        for rank, (_, failed) in enumerate(told):
+            if failed is not None:
+                raise failure if failure and rank == self.rank else FcaError(*failed)
         return [part for part, _ in told]  # type: ignore[misc]
 
     def own(self, work: Callable[[], T]) -> T:
