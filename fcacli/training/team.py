@@ -158,16 +158,17 @@ class Together:
         return values
 
     def by_all(self, work: Callable[..., T], *given: Any) -> list[T]:
-        made, failure = None, None
+        made: list[T] = []
+        failure: FcaError | None = None
         try:
-            made = work(*given)
+            made.append(work(*given))
         except FcaError as error:
             failure = error
-        told = self.gathered((made, failure and (failure.message, failure.hint, failure.code)))
+        told = self.gathered((made, (failure.message, failure.hint, failure.code) if failure else None))
         for rank, (_, failed) in enumerate(told):
             if failed is not None:
                 raise failure if failure and rank == self.rank else FcaError(*failed)
-        return [part for part, _ in told]  # type: ignore[misc]
+        return [part[0] for part, _ in told]
 
     def own(self, work: Callable[[], T]) -> T:
         kept: list[T] = []
