@@ -39,14 +39,12 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
                 return body(*args, **kwargs)
         except Stopped as stop:
             number = signal.Signals(stop.args[0])
-            if is_main():
-                console.print_note(f"stopped by {number.name}; run the same command to continue")
+            _say_stopped(f"stopped by {number.name}", 128 + number)
             raise typer.Exit(128 + number) from None
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            if is_main():
-                console.print_note("interrupted; run the same command to continue")
+            _say_stopped("interrupted", INTERRUPTED)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if console.debugging():
@@ -59,6 +57,13 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(known.code) from None
 
     return guarded
+
+
+def _say_stopped(what: str, code: int) -> None:
+    """In one line; of several processes the one that has started them says it."""
+    text = f"{what}; run the same command to continue"
+    if not tell_launcher(FcaError(text, code=code)) and is_main():
+        console.print_note(text)
 
 
 @contextmanager

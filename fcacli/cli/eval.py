@@ -1,5 +1,6 @@
 """`fca eval`: scores of a run on held-out clips, or of any two folders of videos."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,9 @@ from fcacli.cli import console, options
 from fcacli.cli.border import command
 from fcacli.errors import Misuse
 from fcacli.events import Message
+from fcacli.workflows import launch
+from fcacli.workflows.devices import choose_eval_device
+from fcacli.workflows.ranks import team_of
 from fcacli.workspace import Workspace
 
 FOLDERS = "Any two folders"
@@ -53,6 +57,28 @@ def evaluate(
         ),
     ] = None,
     device: options.Device = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus",
+            metavar="N",
+            min=0,
+            help="CUDA devices, each with its share of the clips; 0 for the CPU.",
+            show_default="1 if there is one",
+            rich_help_panel=options.WHERE,
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            metavar="N",
+            min=1,
+            help="With --gpus 0: processes on the CPU.",
+            show_default="1",
+            rich_help_panel=options.WHERE,
+        ),
+    ] = None,
     pred: Annotated[
         Path | None, typer.Option("--pred", metavar="DIR", help="Predicted videos.", rich_help_panel=FOLDERS)
     ] = None,
@@ -123,8 +149,14 @@ def evaluate(
     Examples: fca eval    fca eval --pred theirs/ --real truth/ --given 2
     """
     options.check_exclusive(verbose, quiet)
-    about_a_run = (run, checkpoint, split, limit, num, i2v, no_others or None)
+    about_a_run = (run, checkpoint, split, limit, num, i2v, no_others or None, gpus, processes)
     _check(pred, real, about_a_run, about_folders=(given, out, intersect or None))
+    if gpus is not None and device is not None:
+        raise Misuse(f"--gpus {gpus} and --device {device} exclude each other", f"fca eval --device {device}")
+    if (chosen := launch.layout(gpus, processes, command="eval")) is not None:
+        with console.talking(verbose, quiet) as report:
+            launch.launch(sys.argv[1:], chosen, report)
+        return
     with console.talking(verbose, quiet) as report:
         from fcacli.evaluation.metrics import parse_metrics
         from fcacli.workflows.scoring_plan import Scoring
@@ -153,21 +185,28 @@ def evaluate(
             )
         else:
             from fcacli.workflows.evaluate import evaluate_run
+            from fcacli.workflows.generation import assist
 
-            result = evaluate_run(
-                Workspace(),
-                run=run,
-                checkpoint=checkpoint,
-                limit=limit,
-                device=device,
-                split=split or "val",
-                scoring=scoring,
-                samples=num or 1,
-                others=not no_others,
-                i2v=i2v,
-                strict=strict,
-                report=report,
-            )
+            device = choose_eval_device(gpus, device)
+            with team_of(device, "fca eval") as team:
+                if not team.main:
+                    assist(Workspace(), device, team)
+                    return
+                result = evaluate_run(
+                    Workspace(),
+                    run=run,
+                    checkpoint=checkpoint,
+                    limit=limit,
+                    device=device,
+                    split=split or "val",
+                    scoring=scoring,
+                    samples=num or 1,
+                    others=not no_others,
+                    i2v=i2v,
+                    strict=strict,
+                    team=team,
+                    report=report,
+                )
         if result.folder is not None:
             report(Message(f"report.html and results.json in {options.shown(result.folder)}"))
     if json:
@@ -187,6 +226,6 @@ def _check(pred: Path | None, real: Path | None, about_a_run: tuple[object, ...]
         raise Misuse("--given, --intersect and --out go with --pred and --real; a run knows its given frames and its folder")
     if pred is not None and any(option is not None for option in about_a_run):
         raise Misuse(
-            "--run, --checkpoint, --split, --limit, --num, --i2v and --no-others are about a run; "
+            "--run, --checkpoint, --split, --limit, --num, --i2v, --no-others, --gpus and --processes are about a run; "
             "--pred and --real score two folders"
         )

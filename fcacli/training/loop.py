@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from fcacli.training.optim import learning_rate, make_optimizer, set_learning_ra
 from fcacli.training.pace import Pace
 from fcacli.training.room import Room
 from fcacli.training.stepping import AdapterOptimizer
-from fcacli.training.team import Alone, Losses, Team
+from fcacli.training.team import ALONE, Losses, Team
 from fcacli.training.waits import Waits
 from fcacli.workspace import atomic_folder, read_json, write_json
 
@@ -45,8 +45,8 @@ LESS_VALIDATION = (
 )
 
 Validate = Callable[[int, Path, Report], dict[str, float]]
-"""(step, folder, report): write clips made by the adapter as it is now into the folder; returns figures to log. Where it
-reports, a signal stops it."""
+"""(step, folder, report): clips made by the adapter as it is now, by all processes; the main one writes them into the folder.
+Returns figures to log. Where it reports, a signal stops it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +80,6 @@ class Session:
     """Time between checkpoints."""
     keep: int = 3
     """Checkpoints kept."""
-
-
-ALONE = Alone()
 
 
 def fit(
@@ -136,7 +133,7 @@ def fit(
                     state, saved = save(state)
                 if validating:
                     stop_here = _stopping(report, signals, state.step, config)
-                    made = team.by_main(_validate, subject, config, run, state.step, accelerator, optimizer, stop_here)
+                    made = _validate(subject, config, run, state.step, accelerator, optimizer, team, stop_here)
                     log.computed(state.step, made)
                     pace.resume()
                 if stop or state.step == config.steps:
@@ -260,27 +257,34 @@ def _validate(
     step: int,
     accelerator: Accelerator,
     optimizer: AdapterOptimizer,
+    team: Team,
     report: Report,
 ) -> dict[str, float]:
     """The held-out loss, and the clips of the passed-in callable, while the optimizer's state waits in host memory; a
     validation that is there already is only read."""
     folder = checkpoint.validation_folder(run, step)
-    if folder.exists():
-        return read_json(folder / checkpoint.VALIDATION)
+    if team.by_main(folder.exists):
+        return team.by_main(read_json, folder / checkpoint.VALIDATION)
     values: dict[str, float] = {}
-    with optimizer.away(), atomic_folder(folder) as temporary:
+    with optimizer.away(), ExitStack() as held:
+        temporary = team.by_main(lambda: held.enter_context(atomic_folder(folder)))
         if subject.held_out is not None:
             count, size = len(subject.held_out), config.batch_size  # type: ignore[arg-type]
-            chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+            chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)][team.rank :: team.size]
             loaded = batches(subject.held_out, chosen, accelerator.device, 0, collate)
             with naming_memory(f"the held-out loss of step {step}", LESS_MEMORY), accelerator.autocast():
                 tracked = track(map(subject.unpack, loaded), report, "held-out loss", total=len(chosen))
-                values = held_out_loss(subject.base, subject.adapter, tracked)
+                values = held_out_loss(subject.base, subject.adapter, tracked, team)
             require_finite_validation(values, step, run)
         if subject.validate is not None:
             with naming_memory(f"the validation of step {step}", LESS_VALIDATION):
                 values |= subject.validate(step, temporary, report)
-        write_json(temporary / checkpoint.VALIDATION, values)
+
+        def finish() -> None:
+            write_json(temporary / checkpoint.VALIDATION, values)
+            held.close()
+
+        team.by_main(finish)
     return values
 
 

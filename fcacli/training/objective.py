@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fcacli.errors import FcaError
 from fcacli.model.conditioning import Given
+from fcacli.training.team import ALONE, Team
 
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Noise levels of the held-out loss, as shares of the scheduler's time steps."""
@@ -115,25 +116,36 @@ def diffusion_loss(base: Any, adapter: Any, batch: Mapping[str, Any], null: tupl
     return sample_losses(base, adapter, x_0, timesteps, noise, given.text, condition)
 
 
-@torch.no_grad()
-def held_out_loss(base: Any, adapter: Any, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def held_out_loss(base: Any, adapter: Any, batches: Iterable[Mapping[str, Any]], team: Team = ALONE) -> dict[str, float]:
     """The objective on held-out clips at fixed noise levels with fixed noise: comparable between steps and between runs.
 
     The noise of a clip is a function of its id and the level. Conditions are computed once per clip.
 
+    Args:
+        batches: of n processes that of rank r has every n-th one from the r-th; the result is that of one process.
+
     Returns:
         the mean as "held_out", and each level's as "held_out/0.1" ... "held_out/0.9".
     """
+    losses = torch.cat(team.in_turn(_held_out_losses, base, adapter, batches), dim=1)  # (Q, clips)
+    means = {quantile: of_level.mean().item() for quantile, of_level in zip(QUANTILES, losses, strict=True)}
+    return {"held_out": sum(means.values()) / len(means)} | {f"held_out/{quantile}": mean for quantile, mean in means.items()}
+
+
+@torch.no_grad()
+def _held_out_losses(base: Any, adapter: Any, batches: Iterable[Mapping[str, Any]]) -> list[Tensor]:
+    """Of each batch, at each noise level: (Q, B) float32, on the CPU."""
     timesteps = base.scheduler.config.num_train_timesteps
-    losses: dict[float, list[Tensor]] = {quantile: [] for quantile in QUANTILES}
+    losses = []
     for batch in batches:
         x_0 = batch["latents"].float()
         given = given_of(batch)
         condition = adapter.condition(base, given)
+        of_levels = []
         for quantile in QUANTILES:
             generators = [keyed("held out", clip, str(quantile)) for clip in batch["ids"]]
             noise = torch.stack([torch.randn(x_0.shape[1:], generator=generator) for generator in generators]).to(x_0.device)
             level = torch.full((len(x_0),), int(quantile * timesteps), device=x_0.device)
-            losses[quantile].append(sample_losses(base, adapter, x_0, level, noise, given.text, condition))
-    means = {quantile: torch.cat(parts).mean().item() for quantile, parts in losses.items()}
-    return {"held_out": sum(means.values()) / len(means)} | {f"held_out/{quantile}": mean for quantile, mean in means.items()}
+            of_levels.append(sample_losses(base, adapter, x_0, level, noise, given.text, condition))
+        losses.append(torch.stack(of_levels).cpu())
+    return losses

@@ -1,8 +1,8 @@
-"""The processes that train one run together: one alone, or several with the same weights, each with its share of every step.
+"""The processes that do one command together: one alone, or several with the same weights, each with its share of the work.
 
-Everything random is a function of step and slot, so it does not matter which process computes a slot. Gradients are averaged
-by DistributedDataParallel; only the trained tensors are its business, so nothing of the frozen base is ever sent. The main
-process, rank 0, is the only one that writes.
+Everything random is a function of step and slot, or of a clip's seed, so it does not matter which process computes what.
+Gradients are averaged by DistributedDataParallel; only the trained tensors are its business, so nothing of the frozen base is
+ever sent. The main process, rank 0, is the only one that writes what belongs to all.
 """
 
 import os
@@ -29,7 +29,7 @@ Losses = Callable[..., Tensor]
 
 
 class Team(Protocol):
-    """The processes of one run; every method is called by all of them, in the same order."""
+    """The processes of one command; every method is called by all of them, in the same order."""
 
     rank: int
     size: int
@@ -41,11 +41,23 @@ class Team(Protocol):
     def by_main(self, work: Callable[..., T], *given: Any) -> T:
         """What `work` gives in the main process, for all; or the FcaError that it raised."""
 
+    def by_all(self, work: Callable[..., T], *given: Any) -> list[T]:
+        """What `work` gives in each process, by rank; or, in all, the FcaError of the first of them that raised one."""
+
+    def own(self, work: Callable[[], T]) -> T:
+        """What `work` gives here, when all have done theirs; or, in all, the FcaError of the first that raised one."""
+
+    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+        """The items that `work` gives in all processes, of which each has done every so many-th, in order; or the FcaError."""
+
     def most(self, *values: int) -> tuple[int, ...]:
         """The largest of each value among the processes."""
 
     def gathered(self, value: T) -> list[T]:
         """The values of all processes, by rank."""
+
+    def to_main(self, value: T) -> list[T]:
+        """The same in the main process; nothing in the others, who go on as soon as theirs is sent."""
 
     def averaging(self, losses: Losses, parameters: Iterable[nn.Parameter]) -> Losses:
         """`losses` such that a backward pass leaves in each parameter the mean of all processes' gradients."""
@@ -71,10 +83,22 @@ class Alone:
     def by_main(self, work: Callable[..., T], *given: Any) -> T:
         return work(*given)
 
+    def by_all(self, work: Callable[..., T], *given: Any) -> list[T]:
+        return [work(*given)]
+
+    def own(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+        return work(*given)
+
     def most(self, *values: int) -> tuple[int, ...]:
         return values
 
     def gathered(self, value: T) -> list[T]:
+        return [value]
+
+    def to_main(self, value: T) -> list[T]:
         return [value]
 
     def averaging(self, losses: Losses, parameters: Iterable[nn.Parameter]) -> Losses:
@@ -90,17 +114,22 @@ class Alone:
         return watch(report)
 
 
+ALONE = Alone()
+
+
 class Together:
     """Several processes, joined by `joined`.
 
     Args:
         control: a group on gloo, for what is not a gradient.
+        again: the command that goes on where this one ends.
     """
 
-    def __init__(self, control: Any):
+    def __init__(self, control: Any, again: str):
         import torch.distributed as dist
 
-        self.rank, self.size, self._control = dist.get_rank(), dist.get_world_size(), control
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._control, self._again = control, again
 
     @property
     def main(self) -> bool:
@@ -128,6 +157,28 @@ class Together:
             dist.broadcast_object_list(values, src=0, group=self._control)
         return values
 
+    def by_all(self, work: Callable[..., T], *given: Any) -> list[T]:
+        made: list[T] = []
+        failure: FcaError | None = None
+        try:
+            made.append(work(*given))
+        except FcaError as error:
+            failure = error
+        told = self.gathered((made, (failure.message, failure.hint, failure.code) if failure else None))
+        for rank, (_, failed) in enumerate(told):
+            if failed is not None:
+                raise failure if failure and rank == self.rank else FcaError(*failed)
+        return [part[0] for part, _ in told]
+
+    def own(self, work: Callable[[], T]) -> T:
+        kept: list[T] = []
+        self.by_all(lambda: kept.append(work()))
+        return kept[0]
+
+    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+        by_rank = self.by_all(work, *given)
+        return [by_rank[place % self.size][place // self.size] for place in range(sum(map(len, by_rank)))]
+
     def most(self, *values: int) -> tuple[int, ...]:
         import torch.distributed as dist
 
@@ -142,6 +193,14 @@ class Together:
         told: list[Any] = [None] * self.size
         with self.naming_lost():
             dist.all_gather_object(told, value, group=self._control)
+        return told
+
+    def to_main(self, value: T) -> list[T]:
+        import torch.distributed as dist
+
+        told: list[Any] = [None] * self.size if self.main else []
+        with self.naming_lost():
+            dist.gather_object(value, told if self.main else None, dst=0, group=self._control)
         return told
 
     def averaging(self, losses: Losses, parameters: Iterable[nn.Parameter]) -> Losses:
@@ -161,7 +220,7 @@ class Together:
         except RuntimeError as error:
             if not any(words in str(error).lower() for words in LOST):
                 raise
-            raise ProcessLost("another process of this run has ended", "fca train") from error
+            raise ProcessLost("another process of this run has ended", self._again) from error
 
 
 class _Trained(nn.Module):
@@ -177,8 +236,8 @@ class _Trained(nn.Module):
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Together]:
-    """Meet the other processes that the launcher has started.
+def joined(device: torch.device, again: str) -> Iterator[Together]:
+    """Meet the other processes that the launcher has started for a command; `again` is what goes on where it ends.
 
     Raises:
         FcaError: they cannot be reached.
@@ -197,5 +256,5 @@ def joined(device: torch.device) -> Iterator[Together]:
         where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FcaError(f"the processes of this run cannot meet at {where}: {reason}", "start all of them anew") from error
-    yield Together(control)
+    yield Together(control, again)
     dist.destroy_process_group()  # after an error the others may be gone: the process's end does it

@@ -1,4 +1,4 @@
-"""Which device training runs on."""
+"""Which device a process trains or predicts on."""
 
 from fcacli.errors import Misuse
 from fcacli.events import Message, Report
@@ -38,6 +38,21 @@ def choose_gpus(gpus: int | None) -> str:
     if gpus > 1:
         raise Misuse(f"--gpus {gpus} needs as many processes, and this is one", "fca train or torchrun starts them")
     return "cuda" if there else "cpu"
+
+
+def choose_eval_device(gpus: int | None, device: str | None) -> str | None:
+    """For `--gpus` or `--device` of `fca eval`, of which one may be given; None for CUDA where there is one.
+
+    Raises:
+        Misuse: there are not so many devices.
+    """
+    if device is not None:
+        return device
+    if gpus is None and rank() is None:
+        return None
+    if gpus and not count_gpus():
+        raise Misuse(f"--gpus {gpus}, but no CUDA device is available here", "fca eval --gpus 0")
+    return choose_gpus(gpus)
 
 
 def require_gpu(gpus: int | None, device: str, base: str, report: Report) -> None:

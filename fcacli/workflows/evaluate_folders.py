@@ -18,8 +18,9 @@ from fcacli.evaluation.report import conditions, results, table, write_features
 from fcacli.evaluation.scoring import Clips, Method, copy_last_frame, score
 from fcacli.evaluation.set_interval import bootstrap_set
 from fcacli.events import Message, Report, silent, track
-from fcacli.workflows.evaluate import COPY_ROW, EvaluateResult, content_of
+from fcacli.workflows.evaluate import COPY_ROW, EvaluateResult
 from fcacli.workflows.evaluate_pictures import write_report
+from fcacli.workflows.evaluate_rows import content_of
 from fcacli.workflows.scorers import load
 from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
 from fcacli.workflows.trained import choose_device

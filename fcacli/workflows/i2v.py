@@ -8,7 +8,8 @@ the true clip shows the whole action. The true given frames stand in front.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from fcacli.config import ClipConfig, SampleConfig
 from fcacli.data.manifest import Clip
 from fcacli.data.resize import resize, resize_frame
 from fcacli.errors import FcaError, Misuse, memory_of, naming_memory
-from fcacli.events import Message, Report, track
+from fcacli.events import Message, Report, silent, track
 from fcacli.model.bases.hub import PIPELINE_FILES, fingerprint, local_folder
-from fcacli.workflows.generation import GivenFrames, Job, missing, shared_jobs
+from fcacli.training.team import Team
+from fcacli.workflows.generation import GivenFrames, Job, hand_out, missing, share_of, shared_jobs
 from fcacli.workflows.lock import locked
-from fcacli.workspace import read_json
+from fcacli.workflows.trained import choose_device
+from fcacli.workspace import Workspace, read_json
 
 NAMES = {"cogvideox-5b-i2v": "zai-org/CogVideoX-5b-I2V", "cogvideox1.5-5b-i2v": "zai-org/CogVideoX1.5-5B-I2V"}
 """Short name -> hub id."""
@@ -44,7 +47,7 @@ class Pipeline:
         return {
             "pipeline": self.name,
             "fingerprint": fingerprint(self.folder),
-            "device": self.device,
+            "device": self.device.partition(":")[0],
             "dtype": self.dtype,
             "frames": "its own number at its own size; of these P + 1 at equal spacing, from the last given frame on",
         }
@@ -88,20 +91,47 @@ def pipeline_jobs(
 
 
 def generate_by_pipeline(
-    pipeline: Pipeline, config: ClipConfig, jobs: Sequence[Job], given_of: GivenFrames, report: Report
+    pipeline: Pipeline, config: ClipConfig, jobs: Sequence[Job], given_of: GivenFrames, team: Team, report: Report
 ) -> None:
-    """Predict the clips that are not there yet."""
-    if not (left := missing(jobs, report)):
-        return
-    place = left[0].folder.parent
-    with locked(place, f"{place} is being written", waiting=report):
-        report(Message(f"also {pipeline.name} ({pipeline.device}, {pipeline.dtype})"))
-        loaded = _load(pipeline)
-        for job in track([job for job in left if not job.done()], report, "predict, image to video"):
+    """Predict the clips that are not there yet. Called by the main process; the others are in `assist`."""
+    if left := missing(jobs, report):
+        row = PipelineRow(pipeline, config, left, given_of)
+        hand_out(row, team, report)
+        row.predict(team, report)
+
+
+@dataclass(frozen=True)
+class PipelineRow:
+    """Clips that every process predicts a share of."""
+
+    pipeline: Pipeline
+    config: ClipConfig
+    jobs: list[Job]
+    given_of: GivenFrames
+
+    def join(self, workspace: Workspace, device: str | None, team: Team) -> None:
+        """The share of another process than the main one."""
+        replace(self, pipeline=replace(self.pipeline, device=str(choose_device(device)))).predict(team, silent)
+
+    def predict(self, team: Team, report: Report) -> None:
+        """This process's share; returns when all have done theirs.
+
+        Raises:
+            FcaError: in all, what one of them has raised.
+        """
+        place = self.jobs[0].folder.parent
+        with ExitStack() as held:
+            team.by_main(lambda: held.enter_context(locked(place, f"{place} is being written", waiting=report)))
+            team.by_all(self._predict, [job for job in share_of(self.jobs, self.jobs, team) if not job.done()], report)
+
+    def _predict(self, jobs: Sequence[Job], report: Report) -> None:
+        report(Message(f"also {self.pipeline.name} ({self.pipeline.device}, {self.pipeline.dtype})"))
+        loaded = _load(self.pipeline)
+        for job in track(jobs, report, "predict, image to video"):
             with naming_memory(
                 f"clip {job.clip} of --i2v", "end other programs, or --device cpu; fca eval goes on with this clip"
             ):
-                job.write(predict(loaded, given_of(job.clip), job.text, config, job.sampling))
+                job.write(predict(loaded, self.given_of(job.clip), job.text, self.config, job.sampling))
 
 
 def predict(pipe: Any, given: np.ndarray, text: str, config: ClipConfig, sampling: SampleConfig) -> np.ndarray:

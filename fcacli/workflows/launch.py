@@ -1,4 +1,4 @@
-"""Starting the processes of one `fca train` on this machine, by torch's elastic launcher or by `accelerate launch`.
+"""Starting the processes of one `fca train` or `fca eval` on this machine, by torch's elastic launcher or `accelerate launch`.
 
 The command that the user typed becomes their parent: it starts `python -m fcacli` with the same words once for each device,
 passes signals on, waits, and says in one error why they ended if they did not succeed. When one of them dies, the launcher
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from fcacli.errors import FcaError, Interrupted, Misuse, name_of
 from fcacli.events import Message, Report
@@ -27,8 +27,9 @@ MODULE = "fcacli"
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Which processes train one run."""
+    """Which processes do one command."""
 
+    command: Literal["train", "eval"] = "train"
     processes: int
     """On each machine."""
     nodes: int = 1
@@ -42,9 +43,14 @@ class Layout:
 
 
 def layout(
-    gpus: int | None, processes: int | None, nodes: int, rendezvous: str | None, accelerate_config: Path | None
+    gpus: int | None,
+    processes: int | None,
+    nodes: int = 1,
+    rendezvous: str | None = None,
+    accelerate_config: Path | None = None,
+    command: Literal["train", "eval"] = "train",
 ) -> Layout | None:
-    """The processes to start; None where this one trains alone, or has been started by a launcher itself.
+    """The processes to start; None where this one is alone, or has been started by a launcher itself.
 
     Raises:
         Misuse: the options contradict each other.
@@ -53,7 +59,8 @@ def layout(
         return None
     if processes is not None and gpus != 0:
         raise Misuse(
-            "--processes is for the CPU; on CUDA devices there is one for each of --gpus", "fca train --gpus 0 --processes 2"
+            "--processes is for the CPU; on CUDA devices there is one for each of --gpus",
+            f"fca {command} --gpus 0 --processes 2",
         )
     if rendezvous is not None and (nodes == 1 or not _is_address(rendezvous)):
         raise Misuse(
@@ -66,7 +73,8 @@ def layout(
     count = (processes or 1) if gpus == 0 else gpus or 1
     if count * nodes == 1:
         return None
-    return Layout(processes=count, nodes=nodes, rendezvous=rendezvous, device="cpu" if gpus == 0 else "cuda")
+    device = "cpu" if gpus == 0 else "cuda"
+    return Layout(command=command, processes=count, nodes=nodes, rendezvous=rendezvous, device=device)
 
 
 def alone(gpus: int | None) -> Layout:
@@ -87,7 +95,8 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
         FcaError: a process has failed; with its own reason where it could give one, and its exit status.
     """
     if chosen.device == "cuda" and chosen.processes > (there := count_gpus()):
-        hint = f"fca train --gpus {there}" if there else "fca train --gpus 0 --processes 2   (on the CPU)"
+        again = f"fca {chosen.command} --gpus"
+        hint = f"{again} {there}" if there else f"{again} 0 --processes 2   (on the CPU)"
         raise Misuse(f"--gpus {chosen.processes}, but {there or 'no'} CUDA devices are available here", hint)
     if chosen.nodes > 1 and chosen.rendezvous is None:
         raise Misuse(
@@ -98,7 +107,7 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // chosen.processes)))
     logging.disable(logging.CRITICAL)  # what matters of what the launcher logs is said here
     try:
-        _Parent(report).run(_start(words, chosen), chosen)
+        _Parent(report, chosen).run(_start(words, chosen))
     finally:
         logging.disable(logging.NOTSET)
 
@@ -126,14 +135,15 @@ def _start(words: Sequence[str], chosen: Layout) -> Callable[[], object]:
 class _Parent:
     """Waits for the launcher, which works in a thread: there it leaves signals alone, which would end its processes unsaved."""
 
-    def __init__(self, report: Report):
+    def __init__(self, report: Report, chosen: Layout):
         import psutil
 
-        self._report, self._process = report, psutil.Process()
+        self._report, self._chosen, self._process = report, chosen, psutil.Process()
+        self._again = f"fca {chosen.command}"
         self._received: int | None = None
         self._raised: BaseException | None = None
 
-    def run(self, start: Callable[[], object], chosen: Layout) -> None:
+    def run(self, start: Callable[[], object]) -> None:
         from fcacli.training.interrupt import handled
 
         def work() -> None:
@@ -147,7 +157,7 @@ class _Parent:
             thread.start()
             thread.join()
         if self._raised is not None:
-            raise self._reason(self._raised, chosen) from self._raised
+            raise self._reason(self._raised) from self._raised
         if self._received is not None:
             raise self._stopped()
 
@@ -158,12 +168,15 @@ class _Parent:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL if again else number)
         if not again:
-            self._report(Message(f"{name_of(number)}: finishing this step and saving; once more stops at once", "warning"))
+            what = (
+                "finishing this step and saving" if self._chosen.command == "train" else "stopping, what is predicted is kept"
+            )
+            self._report(Message(f"{name_of(number)}: {what}; once more stops at once", "warning"))
 
     def _stopped(self) -> FcaError:
-        return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", "fca train")
+        return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", self._again)
 
-    def _reason(self, raised: BaseException, chosen: Layout) -> FcaError:
+    def _reason(self, raised: BaseException) -> FcaError:
         """Of several failures the one that is the cause of the others: a reason given by a process, then a death."""
         failures = sorted(getattr(raised, "failures", {}).items(), key=lambda item: (item[1].timestamp, item[0]))
         if not failures:
@@ -182,10 +195,10 @@ class _Parent:
         if silent:  # those that the launcher has ended come behind the one that has died
             local, failure = min(silent, key=lambda item: item[1].exitcode == -signal.SIGTERM)
             how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with status {failure.exitcode}"
-            what = f"process {local} of {chosen.processes} of this run {how}"
+            what = f"process {local} of {self._chosen.processes} of this run {how}"
             what += "".join(f"; {part}" for part in saved.split("; ")[1:])
-            return FcaError(what, "fca train   (continues it; in fewer processes if memory ran out)")
-        return FcaError(saved or "another process of this run has ended, on another machine", "fca train")
+            return FcaError(what, f"{self._again}   (continues it; in fewer processes if memory ran out)")
+        return FcaError(saved or "another process of this run has ended, on another machine", self._again)
 
 
 def _only(about: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,18 @@ reason there, so that one error is shown, by the launcher, and not one of each p
 
 import json
 import os
+import signal
+import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fcacli.errors import FcaError, Misuse, ProcessLost
+
+if TYPE_CHECKING:
+    from fcacli.training.team import Team
 
 SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 """What `accelerate launch` sets where a model is to be spread over processes."""
@@ -19,7 +25,7 @@ SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_M
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of this process among those that train one run together."""
+    """The place of this process among those that do one command together."""
 
     number: int
     size: int
@@ -45,6 +51,40 @@ def require_whole_models() -> None:
             f"{asked[0]} is set: fca trains with the same weights in every process, and does not spread them",
             "accelerate launch --multi_gpu, or fca train --gpus N",
         )
+
+
+def team_of(device: str | None, again: str) -> "AbstractContextManager[Team]":
+    """The processes that a launcher has started for a command, met, or this one alone.
+
+    Args:
+        device: of this process; None for the CPU.
+        again: the command that goes on where this one ends.
+
+    Raises:
+        Misuse: the launcher wants the model spread over the processes.
+        FcaError: they cannot meet.
+    """
+    import torch
+
+    from fcacli.training.team import ALONE, joined
+
+    if rank() is None:
+        return nullcontext(ALONE)
+    require_whole_models()
+    _end_with_launcher()
+    return joined(torch.device(device or "cpu"), again)
+
+
+def _end_with_launcher() -> None:
+    """Have this process end in order, as by SIGTERM, when the one that has started it is gone."""
+    launcher = os.getppid()
+
+    def follow() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="launcher", daemon=True).start()
 
 
 def is_main() -> bool:

@@ -1,9 +1,10 @@
 """`fca train`: fit an adapter to a prepared dataset; run again, it continues."""
 
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fcacli.config import FCAConfig, TrainConfig
 from fcacli.errors import FcaError, Misuse
@@ -13,7 +14,7 @@ from fcacli.workflows import which_run
 from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.lock import locked
 from fcacli.workflows.plan import require_room
-from fcacli.workflows.ranks import rank, require_whole_models
+from fcacli.workflows.ranks import team_of
 from fcacli.workflows.shares import enough_for, require_shares
 from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fcacli.training.checkpoint import State
     from fcacli.training.loop import Session
     from fcacli.training.team import Team
-    from fcacli.workflows.encode.encode import Chosen, Encoded
+    from fcacli.workflows.encode.encode import Encoded
 
 __all__ = ["TrainOptions", "TrainResult", "train"]
 
@@ -86,25 +87,25 @@ def train(
     options = options or TrainOptions()
     if keep < 1:
         raise Misuse(f"--keep must be at least 1, got {keep}")
-    choose_gpus(gpus)  # said before anything else is done
+    device = choose_gpus(gpus)  # said before anything else is done
     session = Session(
         workers=2 if workers is None else workers,
         checkpoint_seconds=60 * checkpoint_minutes,
         max_seconds=max_seconds,
         keep=keep,
     )
-    with _team(gpus) as team, ExitStack() as held:
+    with team_of(device, "fca train") as team, ExitStack() as held:
         report = report if team.main else silent
-        begun: list[_Begun] = []
-
-        def begin() -> tuple[Path, bool]:
-            begun.append(_begin(workspace, options, gpus, run, new, fork, force, team.size, held, report))
-            return begun[0].run, begun[0].encoded is None
-
-        folder, finished = team.by_main(begin)
+        begun = _kept(team, lambda: _begin(workspace, options, gpus, run, new, fork, force, team.size, held, report))
+        told = team.by_main(lambda: (begun.run, begun.config, begun.finished) if begun else None)
+        assert told is not None
+        folder, config, finished = told
         if not finished:
-            mine = begun[0] if begun else _follow(workspace, folder, gpus)
-            _fit(mine, session, team, report)
+            begun = begun or _follow(workspace, folder, config, gpus)
+            encoded = _encode(begun.base, begun.dataset, config, team, report)
+            adapter = _kept(team, lambda: _start(begun, encoded, held, report))
+            adapter = adapter or _adapter(begun.base, config, folder, None, silent)
+            _fit(begun, encoded, adapter, session, team, report)
         return _result(folder)
 
 
@@ -119,21 +120,26 @@ class _Begun:
     dataset: Path
     config: TrainConfig
     run: Path
-    encoded: "Encoded | None" = None
-    """None where the run is finished already."""
-    adapter: "Adapter | None" = None
+    source: which_run.Source | None = None
+    """Of a fork."""
+    new: bool = False
+    """Its folder has no configuration yet."""
+    finished: bool = False
+    """There is nothing left to train."""
 
 
-def _team(gpus: int | None) -> AbstractContextManager["Team"]:
-    """The processes that train together: those which a launcher has started, else this one."""
-    import torch
+T = TypeVar("T")
 
-    from fcacli.training.team import Alone, joined
 
-    if rank() is None:
-        return nullcontext(Alone())
-    require_whole_models()
-    return joined(torch.device(choose_gpus(gpus)))
+def _kept(team: "Team", work: Callable[[], T]) -> T | None:
+    """What `work` gives in the main process, which keeps it to itself; None in the others.
+
+    Raises:
+        FcaError: as it does there, in all.
+    """
+    kept: list[T] = []
+    team.by_main(lambda: kept.append(work()))
+    return kept[0] if kept else None
 
 
 def _begin(
@@ -148,7 +154,7 @@ def _begin(
     held: ExitStack,
     report: Report,
 ) -> _Begun:
-    """Find or start the run, encode what is not encoded; the run's lock is held by `held`."""
+    """Find or start the run; the lock of one that continues is held by `held`."""
     source = which_run.fork_source(workspace, fork, report) if fork is not None else None
     latest = None if new or source else which_run.find(workspace, run)
     saved = which_run.going_on(latest, options, gpus)
@@ -156,7 +162,7 @@ def _begin(
     base = _load_base(options, saved or (source.config if source else None), gpus, report)
     config = _config(options, saved, source, base, dataset, processes)
     if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
-        return _Begun(base=base, dataset=dataset, config=config, run=latest)
+        return _Begun(base=base, dataset=dataset, config=config, run=latest, finished=True)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
     require_fit(base, config)
     require_shares(config, processes, report)
@@ -165,30 +171,29 @@ def _begin(
     base.keep(config.keeping)
     if saved is not None:
         held.enter_context(locked(folder))
-    encoded = _encode(base, dataset, config, report)
-    adapter = _adapter(base, config, folder, source, report)
-    if saved is not None:
-        which_run.require_same_data(folder, encoded)
-        which_run.write_base(folder, config.base)
-    else:
-        held.enter_context(locked(folder))
-        if source is not None:
-            which_run.start_fork(source, folder, adapter, config, report)
-        which_run.write_config(folder, config, encoded, source)
-    return _Begun(base=base, dataset=dataset, config=config, run=folder, encoded=encoded, adapter=adapter)
+    return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None)
 
 
-def _follow(workspace: Workspace, run: Path, gpus: int | None) -> _Begun:
-    """What the main process has begun, for another one: all is encoded, the run's configuration and weights are written."""
-    from fcacli.training.checkpoint import read_config
-
-    config = read_config(run)
-    dataset = workspace.dataset(config.data)
+def _follow(workspace: Workspace, run: Path, config: TrainConfig, gpus: int | None) -> _Begun:
+    """What the main process has begun, for another one."""
     base = _load_base(TrainOptions(), config, gpus, silent)
     base.keep(config.keeping)
-    encoded = _encode(base, dataset, config, silent)
-    adapter = _adapter(base, config, run, None, silent)
-    return _Begun(base=base, dataset=dataset, config=config, run=run, encoded=encoded, adapter=adapter)
+    return _Begun(base=base, dataset=workspace.dataset(config.data), config=config, run=run)
+
+
+def _start(begun: _Begun, encoded: "Encoded", held: ExitStack, report: Report) -> "Adapter":
+    """The adapter to train, when all is encoded; what a new run begins with is written, its lock held by `held`."""
+    folder, config, source = begun.run, begun.config, begun.source
+    adapter = _adapter(begun.base, config, folder, source, report)
+    if not begun.new:
+        which_run.require_same_data(folder, encoded)
+        which_run.write_base(folder, config.base)
+        return adapter
+    held.enter_context(locked(folder))
+    if source is not None:
+        which_run.start_fork(source, folder, adapter, config, report)
+    which_run.write_config(folder, config, encoded, source)
+    return adapter
 
 
 def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:
@@ -259,23 +264,22 @@ def require_fit(base: "CogVideoX", config: TrainConfig) -> None:
         )
 
 
-def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, report: Report) -> "Encoded":
+def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, team: "Team", report: Report) -> "Encoded":
     from fcacli.workflows.encode.encode import choose_clips, encode, encoding
 
-    with encoding(dataset, report):
-        clips: Chosen = choose_clips(dataset, config.clip, report)
-        return encode(base, dataset, clips, config.clip, report)
+    with ExitStack() as held:
+        team.by_main(lambda: held.enter_context(encoding(dataset, report)))
+        return encode(base, dataset, choose_clips(dataset, config.clip, report), config.clip, report, team)
 
 
-def _fit(begun: _Begun, session: "Session", team: "Team", report: Report) -> "State":
+def _fit(begun: _Begun, encoded: "Encoded", adapter: "Adapter", session: "Session", team: "Team", report: Report) -> "State":
     from fcacli.model.attach import save_adapter
     from fcacli.training.checkpoint import all_checkpoints
     from fcacli.training.loop import Subject, fit
     from fcacli.workflows.parity import Gate
     from fcacli.workflows.validation import make_validation
 
-    base, adapter, encoded, config = begun.base, begun.adapter, begun.encoded, begun.config
-    assert adapter is not None and encoded is not None
+    base, config = begun.base, begun.config
     gate = Gate(base, adapter, encoded, config, begun.run)
     team.by_main(lambda: None if all_checkpoints(begun.run) else gate.at_start(report))
     subject = Subject(
@@ -286,7 +290,7 @@ def _fit(begun: _Begun, session: "Session", team: "Team", report: Report) -> "St
         held_out=encoded.dataset("val") if len(encoded.clips["val"]) else None,
         null=encoded.null(),
         unpack=encoded.unpack,
-        validate=make_validation(base, adapter, encoded, begun.dataset, config, gate, report) if team.main else None,
+        validate=make_validation(base, adapter, encoded, begun.dataset, config, gate, team, report),
     )
     return fit(subject, config, begun.run, session, report, team)
 

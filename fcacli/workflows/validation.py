@@ -15,6 +15,7 @@ from fcacli.events import Event, Message, Progress, Report
 from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.sampler import decode, sample
 from fcacli.prediction.video import enlarge, view_factor, write_mp4, write_png, write_pngs
+from fcacli.training.team import Team
 from fcacli.workspace import write_json
 
 if TYPE_CHECKING:
@@ -24,12 +25,22 @@ if TYPE_CHECKING:
     from fcacli.workflows.parity import Gate
 
 Validate = Callable[[int, Path, Report], dict[str, float]]
+Truth = tuple[int, Clip, np.ndarray]
+"""Place in the val split, clip, and pixels."""
 
 
 def make_validation(
-    base: Any, adapter: Any, encoded: "Encoded", dataset: Path, config: TrainConfig, gate: "Gate", report: Report
+    base: Any,
+    adapter: Any,
+    encoded: "Encoded",
+    dataset: Path,
+    config: TrainConfig,
+    gate: "Gate",
+    team: Team,
+    report: Report,
 ) -> Validate:
-    """A callable (step, folder, report) that predicts the first `config.validate_clips` held-out clips and writes of each
+    """A callable (step, folder, report) that predicts the first `config.validate_clips` held-out clips, each process of the
+    team its share, and writes of each
 
         <clip>.mp4      the prediction, enlarged to be looked at
         <clip>/         its exact frames, 000.png ...
@@ -39,33 +50,48 @@ def make_validation(
     image encoder give is read from the cache; the VAE is loaded while it decodes. The first of a run is also its parity gate.
     """
     truths = list(_truths(encoded.clips["val"][: config.validate_clips], dataset, config, report))
+    mine = truths[team.rank :: team.size]
 
     def validate(step: int, folder: Path, report: Report) -> dict[str, float]:
-        latents = [
-            _sample(base, adapter, encoded, index, config, _part_of(report, f"validation, step {step}", n, len(truths)))
-            for n, (index, _, _) in enumerate(truths)
-        ]
-        first = (truths[0][0], latents[0]) if truths else None
-        gate.at_validation(step, folder, first, _part_of(report, f"parity gate, step {step}", 0, 1))
-        given, scores, groups = config.clip.init_frames, [], []
-        for latent, (_, clip, truth) in zip(latents, truths, strict=True):
-            prediction = decode(base, latent, config.clip, truth[:given])
-            _write(folder, clip, prediction, config)
-            scores.append(float(psnr(prediction, truth)[given:].mean()))
-            groups.append(Group(clip.text, [Row("truth", truth, given), Row(f"step {step}", prediction, given)]))
-        base.unload("vae")
-        if not groups:
-            return {}
-        write_png(folder / "clips.png", contact_sheet(groups))
-        return {"psnr": sum(scores) / len(scores)}
+        def sampled() -> list["Tensor"]:
+            return [
+                _sample(base, adapter, encoded, index, config, _part_of(report, f"validation, step {step}", n, len(mine)))
+                for n, (index, _, _) in enumerate(mine)
+            ]
+
+        latents = team.own(sampled)
+        first = (mine[0][0], latents[0]) if mine else None
+        team.by_main(gate.at_validation, step, folder, first, _part_of(report, f"parity gate, step {step}", 0, 1))
+
+        def decoded() -> list[np.ndarray]:
+            given, parts = config.clip.init_frames, zip(mine, latents, strict=True)
+            frames = [decode(base, latent, config.clip, truth[:given]) for (_, _, truth), latent in parts]
+            base.unload("vae")
+            return frames
+
+        predictions = team.in_turn(decoded)
+        return team.by_main(_write_all, step, folder, truths, predictions, config)
 
     return validate
 
 
-def _truths(
-    clips: Sequence[Clip], dataset: Path, config: TrainConfig, report: Report
-) -> Iterator[tuple[int, Clip, np.ndarray]]:
-    """Place in the val split, clip and pixels of those whose video is still there."""
+def _write_all(
+    step: int, folder: Path, truths: Sequence[Truth], predictions: Sequence[np.ndarray], config: TrainConfig
+) -> dict[str, float]:
+    """Every clip, and all of them in one picture; the mean PSNR."""
+    given, scores, groups = config.clip.init_frames, [], []
+    for (_, clip, truth), prediction in zip(truths, predictions, strict=True):
+        _write(folder, clip, prediction, config)
+        scores.append(float(psnr(prediction, truth)[given:].mean()))
+        groups.append(Group(clip.text, [Row("truth", truth, given), Row(f"step {step}", prediction, given)]))
+    if not groups:
+        return {}
+    write_png(folder / "clips.png", contact_sheet(groups))
+    return {"psnr": sum(scores) / len(scores)}
+
+
+def _truths(clips: Sequence[Clip], dataset: Path, config: TrainConfig, report: Report) -> Iterator[Truth]:
+    """Those of the clips whose video is still there."""
     for index, clip in enumerate(clips):
         try:
             yield index, clip, sample_frames(dataset, "val", clip, config.clip)

@@ -1,9 +1,10 @@
-"""`fca train` by several processes as a user starts it: launched, killed, signalled, on two machines that are one.
+"""`fca train` and `fca eval` by several processes as a user starts them: launched, killed, signalled, on two machines.
 
 Slow: each process imports torch and diffusers afresh.
 """
 
 import os
+import shutil
 import signal
 import socket
 import time
@@ -98,3 +99,43 @@ def test_two_machines_meet(server, workspace, straight, options):
 def test_a_wrong_option_is_one_error(server, workspace, options):
     process = server.run(workspace, "train", *options, "--adapter-width", "33", *TWO, code=2)
     assert process.said.count("error: ") == 1 and "--adapter-width 33 is not a multiple of 16" in process.said
+
+
+EVAL = ["eval", "--metrics", "psnr", "--no-others", "--gpus", "0"]
+
+
+def predicted(workspace) -> int:
+    return len(list(workspace.rglob("generated.json")))
+
+
+def test_two_processes_score_what_one_does(server, trained, straight, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(trained / "data", alone / "data")
+    shutil.copytree(straight / "runs" / "first", alone / "runs" / "first", ignore=shutil.ignore_patterns("eval"))
+    server.run(alone, *EVAL)
+    process = server.run(trained, *EVAL, *TWO)
+    assert "shared by 2 processes" in process.said and process.printed.count("copy last frame") == 1
+    assert tree(alone / "runs" / "first" / "eval", "report.html") == tree(trained / "runs" / "first" / "eval", "report.html")
+    assert tree(alone / "data", ".lock") == tree(trained / "data", ".lock")
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "deserted"])
+def test_an_evaluation_that_ends_early_says_it_once_and_keeps_its_clips(server, trained, how):
+    process = server.start(trained, *EVAL, *TWO, "--num", "300")
+    process.until(lambda: predicted(trained) >= 3)
+    pids = launched(process)
+    if how == "killed":
+        os.kill(pids[1], signal.SIGKILL)
+        assert process.wait(BOUND) == 1, process.said
+        assert process.said.count("error: ") == 1 and "process 1 of 2 of this run was killed by SIGKILL" in process.said
+    elif how == "stopped":
+        process.send(signal.SIGTERM)
+        assert process.wait(BOUND) == 128 + signal.SIGTERM, process.said
+        assert process.said.count("stopped by SIGTERM") == 1 and "error: " not in process.said, process.said
+    else:
+        process.send(signal.SIGKILL)
+        process.wait()
+    assert gone(pids.values()) and "Traceback" not in process.said
+    kept = {path: path.stat().st_mtime_ns for path in trained.rglob("generated.json")}
+    server.run(trained, *EVAL)
+    assert len(kept) >= 3 and all(path.stat().st_mtime_ns == time for path, time in kept.items())

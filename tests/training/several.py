@@ -23,7 +23,7 @@ def run_ranks(size: int, folder: Path, work: Callable[[Any], Any]) -> list[Any]:
     def met() -> Any:
         from fcacli.training.team import joined
 
-        with joined(torch.device("cpu")) as team:
+        with joined(torch.device("cpu"), "the same command") as team:
             return work(team)
 
     return ranks_of(size, folder, met)

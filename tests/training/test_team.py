@@ -139,10 +139,64 @@ def test_only_the_first_process_writes(settings, tmp_path, several):
             raise AssertionError("another process than the first writes")
 
         if not team.main:
-            loop.RunLog = loop.checkpoint.save = loop.checkpoint.clean = loop.checkpoint.prune = loop._validate = fail
+            loop.RunLog = loop.checkpoint.save = loop.checkpoint.clean = loop.checkpoint.prune = fail
+            loop.atomic_folder = loop.write_json = fail
 
     ended = several(2, replace(settings, validate_every=3), tmp_path / "run", before=forbid)
     assert [state.step for state in ended] == [6, 6]
+
+
+def in_validation(rank: int, act):
+    """A report that acts in one process while the held-out loss is computed."""
+
+    def report(team, event):
+        if team.rank == rank and isinstance(event, Progress) and event.phase == "held-out loss" and event.done == 0:
+            act()
+
+    return report
+
+
+def test_held_out_clips_are_shared_and_the_loss_is_that_of_one(base, settings, tmp_path, several, monkeypatch):
+    """Three batches over two processes; the numbers are those of one, to the bit."""
+    config = replace(settings, batch_size=1, accumulate=2, steps=2, validate_every=0)
+    run_fit(base, config, tmp_path / "one")
+    inner, counts = loop.held_out_loss, tmp_path / "counts"
+    counts.mkdir()
+
+    def counted(base, adapter, batches, team):
+        batches = list(batches)
+        (counts / str(team.rank)).write_text(str([batch["ids"] for batch in batches]))
+        return inner(base, adapter, batches, team)
+
+    monkeypatch.setattr(loop, "held_out_loss", counted)
+    several(2, config, tmp_path / "two")
+    assert (counts / "0").read_text() == "[['clip-1-0'], ['clip-1-2']]" and (counts / "1").read_text() == "[['clip-1-1']]"
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_signal_or_a_death_in_a_validation_stops_all_saved(base, settings, tmp_path, several):
+    config = replace(settings, batch_size=1, accumulate=2, steps=4, validate_every=2)
+    signalled = several(2, config, tmp_path / "run", in_validation(1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert all("stopped by SIGTERM at step 2 of 4, saved; its validation will be made" in message for _, message in signalled)
+    assert not checkpoint.validation_folder(tmp_path / "run", 2).exists()
+    died = several(2, config, tmp_path / "run", in_validation(1, lambda: os._exit(9)))
+    assert died[1] == 9 and "stopped at step 2, saved in" in died[0][1]
+    several(2, config, tmp_path / "run")
+    run_fit(base, config, tmp_path / "straight")
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_what_one_process_finds_wrong_reaches_all(tmp_path):
+    def one(team):
+        if team.rank == 1:
+            raise FcaError("a clip cannot be read")
+        return team.rank
+
+    assert run_ranks(3, tmp_path, lambda team: team.by_all(one, team)) == [("FcaError", "a clip cannot be read")] * 3
+    assert run_ranks(3, tmp_path, lambda team: team.own(lambda: team.rank)) == [0, 1, 2]
+    in_turn = run_ranks(3, tmp_path, lambda team: team.in_turn(lambda: list(range(7))[team.rank :: team.size]))
+    assert in_turn == [list(range(7))] * 3
+    assert run_ranks(2, tmp_path, lambda team: team.to_main(team.rank)) == [[0, 1], []]
 
 
 def test_what_the_first_process_finds_wrong_reaches_all(tmp_path):

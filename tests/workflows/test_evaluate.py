@@ -16,7 +16,8 @@ from fcacli.events import Event, Message, Progress
 from fcacli.mini.features import MiniFeatures
 from fcacli.prediction.video import read_pngs, write_pngs
 from fcacli.workflows import generation
-from fcacli.workflows.evaluate import BASE_ROW, COPY_ROW, choose_clips, evaluate_run
+from fcacli.workflows.evaluate import COPY_ROW, choose_clips, evaluate_run
+from fcacli.workflows.evaluate_rows import BASE_ROW
 from fcacli.workflows.scoring_plan import Scoring
 from fcacli.workflows.trained import Trained
 from fcacli.workspace import Workspace

@@ -1,6 +1,7 @@
 """Claims about `fca train` by several processes as a whole, and about starting them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,14 +24,22 @@ from several import ranks_of
 
 
 def test_two_processes_leave_the_run_of_one(workspace, asked, tmp_path):
-    """Found, encoded, trained, validated, saved; continued by one that finds nothing to do."""
-    options = replace(asked, accumulate=2)
+    """Found, encoded, trained, validated, saved."""
+    options = replace(asked, accumulate=2, validate_clips=2)
     one = train(workspace, options, gpus=0, run="one")
-    said = []
+    cache, said = workspace.dataset() / "cache", []
+    encoded = {path: path.read_bytes() for path in cache.rglob("*.safetensors")}
+    shutil.rmtree(cache)
     two = ranks_of(2, tmp_path / "answers", lambda: train(workspace, options, gpus=0, run="two", report=said.append))
     assert two[0] == two[1] and two[0].finished and two[0].train_loss == one.train_loss
+    assert encoded == {path: path.read_bytes() for path in cache.rglob("*.safetensors")}
     assert equal(weights(one.run), weights(two[0].run))
     assert (one.run / "log.jsonl").read_bytes() == (two[0].run / "log.jsonl").read_bytes()
+    shown = [
+        {path.relative_to(run): path.read_bytes() for path in (run / "validation").rglob("*.[pj][ns]*")}
+        for run in (one.run, two[0].run)
+    ]
+    assert shown[0] == shown[1] and len(shown[0]) == 2 * (2 * 17 + 2) + 1  # clips, clips.png, figures; parity.json
     configs = [json.loads((run / "config.json").read_text())["config"] for run in (one.run, two[0].run)]
     assert configs[0] == configs[1]
 
@@ -67,6 +76,7 @@ def make_train_config(workspace, asked):
 def test_who_trains(monkeypatch):
     assert layout(None, None, 1, None, None) is None and layout(1, None, 1, None, None) is None
     assert layout(0, 2, 1, None, None) == Layout(processes=2, device="cpu")
+    assert layout(3, None, command="eval") == Layout(command="eval", processes=3, device="cuda")
     assert layout(4, None, 2, "node1:29500", None) == Layout(processes=4, nodes=2, rendezvous="node1:29500", device="cuda")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -167,9 +177,9 @@ class Failure:
 
 
 def reason(*failures, received=None) -> FcaError:
-    parent = launch._Parent(lambda event: None)
+    parent = launch._Parent(lambda event: None, Layout(processes=len(failures), device="cpu"))
     parent._received = received
-    return parent._reason(Failed(*failures), Layout(processes=len(failures), device="cpu"))
+    return parent._reason(Failed(*failures))
 
 
 def test_of_several_failures_the_cause_is_told():

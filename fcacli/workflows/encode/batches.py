@@ -1,18 +1,22 @@
-"""Batches for the encoders: the next ones decoded by threads meanwhile, smaller ones where memory ends."""
+"""Batches for the encoders: shared out among processes, the next ones decoded by threads meanwhile, smaller ones where memory
+ends."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fcacli.data.eightbit import Packed, error
 from fcacli.errors import FcaError, OutOfMemory, naming_memory
-from fcacli.events import Message, Progress, Report
+from fcacli.events import Message, Report
+from fcacli.training.team import Team
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,7 +37,7 @@ def batches_of(device: str) -> dict[str, int]:
     return SIZES.get(device, SIZES["cpu"])
 
 
-def ahead(load: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | FcaError]]:
+def ahead(load: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R | FcaError], None, None]:
     """Each item with what `load` gives for it, or its error, in order; threads are some items ahead."""
     running: deque[tuple[T, Future[Any]]] = deque()
     pool = ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1), thread_name_prefix="decode")
@@ -56,19 +60,31 @@ def _loaded(running: tuple[T, Future[Any]]) -> tuple[T, Any]:
         return item, fault
 
 
-def tracked(items: Iterable[T], size: int, missing: int, total: int, phase: str, report: Report) -> Iterator[list[T]]:
-    """Batches of `size` of the `missing` items, with progress; items may turn out to be fewer. Silent where none is."""
-    if not missing:
-        return
-    done = total - missing
-    report(Progress(phase, done, total))
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-        done += len(batch)
-        if done < total:
-            report(Progress(phase, done, total))
-    report(Progress(phase, total, total))
+@dataclass
+class Made:
+    """What a process has made of a batch: on the CPU, each tensor with memory of its own, so that it can be sent."""
+
+    entries: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    """By key."""
+    faults: dict[int, str] = field(default_factory=dict)
+    """Why a clip cannot be read, by key."""
+    errors: list[np.ndarray] = field(default_factory=list)
+    """What packing has cost."""
+
+    def add(self, key: int, entry: Mapping[str, Tensor]) -> None:
+        self.entries[key] = {name: value.to("cpu", copy=True) for name, value in entry.items()}
+
+
+Make = Callable[[Sequence[list[int]]], Generator[Made, None, None]]
+"""Batches -> what becomes of each."""
+
+
+def shared(batches: Sequence[list[int]], make: Make, team: Team) -> Iterator[Made]:
+    """What is made of each batch, in order, in the main process; of n processes that of rank r makes every n-th one from its
+    r-th. The batches are those of a single process, and so is every bit."""
+    with closing(make(batches[team.rank :: team.size])) as made:
+        for _ in range(0, len(batches), team.size):
+            yield from (part for part in team.to_main(next(made, None)) if part is not None)
 
 
 def in_batches(compute: Callable[[Any], Any], items: Any, phase: str, hint: str) -> Any:
@@ -92,29 +108,17 @@ def in_batches(compute: Callable[[Any], Any], items: Any, phase: str, hint: str)
     return tuple(torch.cat(parts) for parts in zip(*halves, strict=True))
 
 
-class Error:
-    """What packing has cost, over all entries of a kind."""
-
-    def __init__(self, what: str):
-        self._what = what
-        self._errors: list[np.ndarray] = []
-
-    def add(self, packed: Mapping[str, torch.Tensor], exact: torch.Tensor) -> None:
-        self._errors.append(error(packed, exact).cpu().numpy())
-
-    def say(self, report: Report) -> None:
-        """Mean and worst; a warning where that is more than the encoders that were measured give."""
-        if not self._errors:
-            return
-        errors = np.concatenate(self._errors)
-        text = f"{self._what} in 8 bits: relative RMS error {errors.mean():.2%}, at worst {errors.max():.2%}"
-        report(Message(text, "warning" if errors.max() > UNUSUAL else "note"))
+def say_error(what: str, errors: Sequence[np.ndarray], report: Report) -> None:
+    """What packing has cost, mean and worst; a warning where that is more than the encoders that were measured give."""
+    if not errors:
+        return
+    worst = np.concatenate(errors)
+    text = f"{what} in 8 bits: relative RMS error {worst.mean():.2%}, at worst {worst.max():.2%}"
+    report(Message(text, "warning" if worst.max() > UNUSUAL else "note"))
 
 
-def packed_entries(
-    name: str, exact: torch.Tensor, pack: Callable[[torch.Tensor], Packed], error: Error
-) -> list[dict[str, torch.Tensor]]:
-    """Entries of a batch (B, n, d)."""
+def pack_entries(name: str, exact: Tensor, pack: Callable[[Tensor], Packed], into: Made) -> list[dict[str, Tensor]]:
+    """Entries of a batch (B, n, d); what that has cost is noted."""
     packed = pack(exact)
-    error.add(packed, exact)
+    into.errors.append(error(packed, exact).cpu().numpy())
     return [{f"{name}.{part}": value[at] for part, value in packed.items()} for at in range(len(exact))]

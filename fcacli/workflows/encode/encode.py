@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fcacli.config import ClipConfig
-from fcacli.data.cache import EncodedStore, Keys, caption_key, encode_key
-from fcacli.data.dataset import EncodedClips, Images, given_frames, kind_of, sample_frames, unpacked, usable_clips
-from fcacli.data.eightbit import pack, pack_text
-from fcacli.data.manifest import Clip, Clips, Split, read_split
-from fcacli.data.picture import pack_frames
+from fcacli.data.cache import EncodedStore, caption_key
+from fcacli.data.dataset import EncodedClips, Images, kind_of, unpacked, usable_clips
+from fcacli.data.manifest import Split, read_split
 from fcacli.errors import FcaError
-from fcacli.events import Message, Report, silent
-from fcacli.workflows.encode.batches import Error, ahead, batches_of, in_batches, packed_entries, tracked
-from fcacli.workflows.encode.plan import Counts, Plan, plan
+from fcacli.events import Report, silent
+from fcacli.training.team import ALONE, Team
+from fcacli.workflows.encode.job import Chosen, Job, counts_of, encoder_id, keys_of
+from fcacli.workflows.encode.plan import plan
 from fcacli.workflows.encode.room import make_room, remove_old_entries
 from fcacli.workflows.lock import locked
 from fcacli.workspace import remove_leftovers
@@ -34,10 +32,6 @@ if TYPE_CHECKING:
 
 HELD_OUT = 32
 """Clips of the val split that are used in training, for the held-out loss and the validation clips."""
-
-SMALLER = "a smaller --size or --frames, or --gpus 0, where main memory is larger; one clip alone does not fit"
-
-Chosen = dict[Split, Clips]
 
 
 @dataclass(frozen=True)
@@ -91,19 +85,6 @@ class Encoded:
         return full, replace(full, text=text[None], text_mask=mask[None])
 
 
-def encoder_id(base: "CogVideoX") -> str:
-    """What decides the encodings besides their input: the base's files and its arithmetic."""
-    return f"{base.fingerprint}-{str(base.dtype).removeprefix('torch.')}"
-
-
-def keys_of(clips: Clips, clip_config: ClipConfig, encoder: str) -> tuple[Keys, Keys]:
-    """Keys of clips and of their captions, (n,) each."""
-    keys = np.empty((2, len(clips)), np.uint64)
-    for index, clip in enumerate(clips):
-        keys[:, index] = encode_key(clip.content, clip_config, encoder), caption_key(clip.text, encoder)
-    return keys[0], keys[1]
-
-
 def choose_clips(dataset: Path, clip_config: ClipConfig, report: Report = silent) -> Chosen:
     """The clips that training uses: the train split, and the first of the val split, each long enough.
 
@@ -124,18 +105,24 @@ def encoding(dataset: Path, report: Report) -> Iterator[None]:
         yield
 
 
-def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipConfig, report: Report = silent) -> Encoded:
+def encode(
+    base: "CogVideoX",
+    dataset: Path,
+    clips: Chosen,
+    clip_config: ClipConfig,
+    report: Report = silent,
+    team: Team = ALONE,
+) -> Encoded:
     """Encode what is not encoded yet: captions, then videos with their initial frames alone, then image features.
 
-    A clip whose video is missing or damaged is named and left out.
+    Each process of the team takes its share of the batches, the main one writes: file for file what one process leaves. A clip
+    whose video is missing or damaged is named and left out.
 
     Raises:
         FcaError: no train clip is left, there is no room for the cache, or it cannot be written.
     """
-    job = _job(base, dataset, clips, clip_config, report)
-    store, planned, keys, wanted = job.store, job.plan, job.keys, job.wanted()
-    remove_old_entries(store.folder, report)
-    make_room(store, planned, wanted, f"{dataset.name} for {base.spec.name} at {_size(clip_config)}", report)
+    job = _job(base, dataset, clips, clip_config, team, report)
+    team.by_main(_prepare, job)
     for encode_split, parts in (
         (job.captions, ("text_encoder", "tokenizer")),
         (job.videos, ("vae",)),
@@ -144,12 +131,13 @@ def encode(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipCon
         for split in clips:
             encode_split(split)
         base.unload(*parts)
-    lost = np.array(sorted(job.lost), np.uint64)
-    kept = {split: clips[split][np.flatnonzero(~np.isin(keys[split][0], lost))] for split in clips}
+    lost = np.array(team.by_main(sorted, job.lost), np.uint64)
+    kept = {split: clips[split][np.flatnonzero(~np.isin(job.keys[split][0], lost))] for split in clips}
     if not len(kept["train"]):
         raise FcaError(f"none of the {len(clips['train'])} train clips of {dataset} can be read", "fca prepare ssv2 ./raw")
-    left_out = [clips[split][int(index)].id for split in clips for index in np.flatnonzero(np.isin(keys[split][0], lost))]
-    return Encoded(store, encoder_id(base), clip_config, kept, planned.images, base.encode_image, left_out)
+    left_out = [clips[split][int(at)].id for split in clips for at in np.flatnonzero(np.isin(job.keys[split][0], lost))]
+    store = job.store if team.main else EncodedStore(job.store.folder)  # opened after the main process has written
+    return Encoded(store, encoder_id(base), clip_config, kept, job.plan.images, base.encode_image, left_out)
 
 
 def all_encoded(base: "CogVideoX", dataset: Path, clip_config: ClipConfig) -> bool:
@@ -158,156 +146,30 @@ def all_encoded(base: "CogVideoX", dataset: Path, clip_config: ClipConfig) -> bo
     Raises:
         FcaError: as `choose_clips`.
     """
-    job = _job(base, dataset, choose_clips(dataset, clip_config), clip_config, silent)
+    job = _job(base, dataset, choose_clips(dataset, clip_config), clip_config, ALONE, silent)
     return not any(len(job.store.missing(kind, keys)) for kind, keys in job.wanted().items())
 
 
-def _job(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipConfig, report: Report) -> "_Job":
-    store, encoder = EncodedStore(dataset / "cache"), encoder_id(base)
+def _job(base: "CogVideoX", dataset: Path, clips: Chosen, clip_config: ClipConfig, team: Team, report: Report) -> Job:
+    encoder = encoder_id(base)
     keys = {split: keys_of(clips[split], clip_config, encoder) for split in clips}
-    planned = plan(base, clip_config, counts_of(keys))
-    return _Job(base, dataset, clips, clip_config, store, keys, planned, caption_key("", encoder), report)
-
-
-@dataclass
-class _Job:
-    """One call of `encode`."""
-
-    base: "CogVideoX"
-    dataset: Path
-    clips: Chosen
-    clip_config: ClipConfig
-    store: EncodedStore
-    keys: dict[Split, tuple[Keys, Keys]]
-    plan: Plan
-    null: int
-    """Key of the empty caption."""
-    report: Report
-
-    def __post_init__(self) -> None:
-        self.lost: set[int] = set()
-        """Keys of clips whose video cannot be read."""
-        self._size = batches_of(self.base.device.type)
-
-    def wanted(self) -> dict[str, Keys]:
-        """Keys of all entries, by kind."""
-        train, val = self.keys["train"], self.keys["val"]
-        return {
-            "captions": train[1],
-            "captions-exact": np.concatenate([np.array([self.null], np.uint64), val[1]]),
-            "videos": np.concatenate([train[0], val[0]]),
-            "images" if self.plan.images == "packed" else "frames": train[0],
-            "images-exact": val[0],
-        }
-
-    def captions(self, split: Split) -> None:
-        """Of train clips in batches; of val clips each together with the empty one, as prediction encodes them: the same
-        call gives the same bits."""
-        packed = split == "train"
-        kind, keys = kind_of("captions", packed), self.keys[split][1]
-        if not packed:
-            keys = np.concatenate([keys, np.array([self.null], np.uint64)])
-        missing = self.store.missing(kind, keys)
-        size, error = self._size["captions"] if packed else 1, Error("captions")
-        texts = (self.clips[split][int(at)].text if at < len(self.clips[split]) else "" for at in missing)
-        rest = zip([int(keys[at]) for at in missing], texts, strict=True)
-        for batch in tracked(rest, size, len(missing), len(np.unique(keys)), f"encode captions{_of(split)}", self.report):
-            asked = [text for _, text in batch]
-            asked += [""] * (size - len(asked) if packed else 1)
-            features, masks = in_batches(
-                self.base.encode_text, asked, "encode captions", "--gpus 0, where main memory is larger"
-            )
-            masks = masks.cpu()
-            entries = packed_entries("text", features[: len(batch)], pack_text, error) if packed else [{"text": features[0]}]
-            named = {key: {**entry, "mask": mask} for (key, _), entry, mask in zip(batch, entries, masks, strict=False)}
-            self.store.put(kind, named)
-        error.say(self.report)
-
-    def videos(self, split: Split) -> None:
-        """Latents of all frames, and of the given ones alone."""
-        given = self.clip_config.init_frames
-
-        def compute(frames: np.ndarray) -> dict[str, Tensor]:
-            return {"latents": self.base.encode_video(frames), "init_latents": self.base.encode_init(frames[:, :given])}
-
-        self._clips("videos", split, "videos", sample_frames, compute, None)
-
-    def images(self, split: Split) -> None:
-        """Features of the given frames, or pictures of these."""
-        packed = split == "train"
-        if packed and self.plan.images == "frames":
-            self._clips("frames", split, "images", _pictures, _as_picture, None)
-            return
-
-        def compute(frames: np.ndarray) -> dict[str, Tensor]:
-            features = self.base.encode_image(frames.reshape(-1, *frames.shape[2:]))  # (B * P, d_image)
-            return {"image": features.unflatten(0, (len(frames), -1))}
-
-        error = Error("image features") if packed else None
-        self._clips(kind_of("images", packed), split, "images", given_frames, compute, error)
-
-    def _clips(
-        self,
-        kind: str,
-        split: Split,
-        what: str,
-        load: Callable[[Path, Split, Clip, ClipConfig], np.ndarray],
-        compute: Callable[[np.ndarray], dict[str, Tensor]],
-        error: Error | None,
-    ) -> None:
-        """Encode the clips of a split that are missing; packed where `error` is measured.
-
-        Train clips in batches, val clips one by one, as prediction does it.
-        """
-        phase, size = f"encode {what}{_of(split)}", self._size[what] if split == "train" else 1
-        keys, clips = self.keys[split][0], self.clips[split]
-        missing = self.store.missing(kind, keys)
-        missing = missing[~np.isin(keys[missing], np.array(sorted(self.lost), np.uint64))]
-
-        def decoded(at: int) -> np.ndarray:
-            return load(self.dataset, split, clips[at], self.clip_config)
-
-        def readable() -> Iterator[tuple[int, np.ndarray]]:
-            for at, frames in ahead(decoded, [int(at) for at in missing]):
-                if isinstance(frames, FcaError):
-                    self.report(Message(f"{frames.message}; left out", "warning"))
-                    self.lost.add(int(keys[at]))
-                else:
-                    yield int(keys[at]), frames
-
-        for batch in tracked(readable(), size, len(missing), len(np.unique(keys)), phase, self.report):
-            frames = np.stack([frames for _, frames in batch])
-            padded = np.concatenate([frames, *[frames[-1:]] * (size - len(frames))])
-            made = in_batches(compute, padded, phase, SMALLER)
-            if error is None:
-                entries = [{name: value[at] for name, value in made.items()} for at in range(len(batch))]
-            else:
-                entries = packed_entries("image", made["image"][: len(batch)], pack, error)
-            self.store.put(kind, {key: entry for (key, _), entry in zip(batch, entries, strict=True)})
-        if error is not None:
-            error.say(self.report)
-
-
-def counts_of(keys: dict[Split, tuple[Keys, Keys]]) -> Counts:
-    """Distinct entries of the keys of `keys_of`."""
-    (clips, captions), (val_clips, val_captions) = (
-        [len(np.unique(part)) for part in keys[split]] for split in ("train", "val")
+    return Job(
+        base=base,
+        dataset=dataset,
+        clips=clips,
+        clip_config=clip_config,
+        store=EncodedStore(dataset / "cache"),
+        keys=keys,
+        plan=plan(base, clip_config, counts_of(keys)),
+        null=caption_key("", encoder),
+        team=team,
+        report=report,
     )
-    return Counts(clips, captions, val_clips, val_captions + 1)
 
 
-def _pictures(dataset: Path, split: Split, clip: Clip, clip_config: ClipConfig) -> np.ndarray:
-    """A clip's given frames as they are kept, uint8 (T0, bytes)."""
-    return pack_frames(given_frames(dataset, split, clip, clip_config))
-
-
-def _as_picture(pictures: np.ndarray) -> dict[str, Tensor]:
-    return {"jpeg": torch.from_numpy(pictures)}
-
-
-def _of(split: Split) -> str:
-    return "" if split == "train" else f" of {split}"
-
-
-def _size(clip: ClipConfig) -> str:
-    return f"{clip.frames}x{clip.width}x{clip.height}"
+def _prepare(job: Job) -> None:
+    """Room for all that is missing."""
+    remove_old_entries(job.store.folder, job.report)
+    clip = job.clip_config
+    what = f"{job.dataset.name} for {job.base.spec.name} at {clip.frames}x{clip.width}x{clip.height}"
+    make_room(job.store, job.plan, job.wanted(), what, job.report)
