@@ -61,8 +61,8 @@ class FCABlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Video (B, F*N, d), text (B, L, d) and time embedding to new video and text.
 
-        attention_kwargs["fca"] is an FCAConditioning (adapter on), a Tap (adapter off, the attention's input recorded) or
-        None (adapter off).
+        attention_kwargs["fca"] is an FCAConditioning (adapter on), a Tap (adapter off, the attention's input recorded, the
+        last block not computed any further) or None (adapter off).
         """
         others = dict(attention_kwargs or {})
         if NAME not in others:
@@ -88,6 +88,8 @@ class FCABlock(nn.Module):
             )
         if isinstance(conditioning, Tap):
             conditioning.record(self.index, seam.attention_input(self.block, hidden_states, encoder_hidden_states, temb))
+            if conditioning.complete:
+                return hidden_states, encoder_hidden_states
         elif conditioning is not None:
             raise FcaError(f'attention_kwargs["fca"] is a {type(conditioning).__name__}, not a conditioning of this adapter')
         return self.block(
