@@ -263,6 +263,16 @@ class FCAAdapter(nn.Module):
         front = fill_temporal_patch(given.init_latents, base.temporal_patch)
         return _behind(front if isinstance(self.config, InContextFCAConfig) else None, base, x_t, t, text, None)
 
+    def only_sample(self, dtype: torch.dtype) -> None:
+        """Nothing trains it any more: what every denoising step multiplies by is kept in the type of the base's activations,
+        to which autocast would turn it at every step. Half the memory of float32, the same bits come out.
+        """
+        for layer in self.parallel_modules:
+            if isinstance(layer, FCALayer):
+                in_norm = layer.norm.modules() if layer.norm is not None else ()
+                for linear in (layer.to_q, layer.to_out, *(part for part in in_norm if isinstance(part, nn.Linear))):
+                    linear.to(dtype)
+
     # ---------------------------------------------------------------- as a thing to train, keep and use
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
