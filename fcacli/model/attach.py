@@ -25,6 +25,7 @@ import fcacli
 from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, InContextFCAConfig, from_dict, to_dict
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import cogvideox_block as seam
+from fcacli.model.compiling import compile_modules
 from fcacli.model.conditioning import AppendedText, FCAConditioning, Tap
 from fcacli.model.fca import AppendedLayer, FCAAdapter, FCALayer, Geometry
 from fcacli.model.lora import LoRAAdapter, lora_layers, put_lora_back, remove_lora
@@ -125,6 +126,9 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torc
     setattr(transformer, seam.BLOCKS, adapted.train(transformer.training))
     # layer-wise casting would turn the trained weights to float8
     transformer._skip_layerwise_casting_patterns = [*(transformer._skip_layerwise_casting_patterns or []), rf"\.{NAME}\."]
+    if base.keeping.compile:
+        compile_modules(adapter.layers)
+        compile_modules(adapter.text_modules)
     return adapter
 
 

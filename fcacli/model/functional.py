@@ -59,11 +59,11 @@ def side_by_side(attended: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(c)) v for (B, H, S, c) and (B, H, S', c); `seen` is true where a key may be read.
 
-    Torch's fused attention, except in training on a CPU: its backward in bfloat16 takes twice as long there as these two
-    matrix products.
+    Torch's fused attention, except in training on a CPU, not compiled: its backward in bfloat16 takes twice as long there as
+    these two matrix products.
     """
     in_training = torch.is_grad_enabled() and query.requires_grad
-    if query.device.type != "cpu" or not in_training or _always_fused.get():
+    if query.device.type != "cpu" or not in_training or torch.compiler.is_compiling() or _always_fused.get():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, H, S, S')
     if seen is not None:
