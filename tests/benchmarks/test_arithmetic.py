@@ -1,5 +1,5 @@
 """What the adapter adds to the base's multiply-adds at the real shapes, counted on tensors without content, written to
-results/arithmetic.md; and what that is in time on the miniature. Run with -m benchmark.
+results/arithmetic.md; run with -m benchmark. What that is in time on the miniature: test_training_speed.py.
 
 The floor of a training step is the frozen base's own forward and backward pass, through its activations alone; all steps
 recompute blocks in the backward pass (gradient checkpointing). A denoising step has both halves of guidance.
@@ -137,7 +137,7 @@ def test_a_denoising_step_adds_at_most_its_share_of_multiply_adds() -> None:
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS.parent)
     title = "# Multiply-adds of matrix products, relative to the base's\n\n"
     how = f"Counted on tensors without content: no hardware is in these figures. torch {torch.__version__}, "
-    how += f"commit {git.stdout.strip()}, {datetime.now(UTC).date()}.\n{' '.join((__doc__ or '').split()[28:])}\n\n"
+    how += f"commit {git.stdout.strip()}, {datetime.now(UTC).date()}.\n{(__doc__ or '').split(chr(10) * 2)[1].strip()}\n\n"
     head = "| base, T x H x W | adapter | denoising step | once a clip, in denoising steps of the base | training step |\n"
     RESULTS.write_text(title + how + head + "|---|---|---|---|---|\n" + "\n".join(lines) + "\n")
     print("\n" + RESULTS.read_text(), file=sys.stderr)
