@@ -7,7 +7,10 @@ compiled code. Shapes are never made dynamic: what a clip becomes must not depen
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,6 +31,8 @@ def require_compiler(device: torch.device) -> None:
     Raises:
         FcaError: what torch.compile needs for that device is not here.
     """
+    if device.type == "cpu":
+        _keep_code_to_ourselves()
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch.utils._triton import has_triton
 
@@ -40,6 +45,20 @@ def require_compiler(device: torch.device) -> None:
         found = None
     if found is None:
         raise FcaError("--compile needs a C++ compiler, and none (g++, clang++) is here", hint)
+
+
+@cache
+def _keep_code_to_ourselves() -> tempfile.TemporaryDirectory[str] | None:
+    """A folder for the compiled code of this process alone, gone at its end, unless TORCHINDUCTOR_CACHE_DIR names one.
+
+    torch's C++ compiler writes into its cache where the next process will look: what a killed one has left there half-written
+    would end every later one ("file too short").
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return None
+    folder = tempfile.TemporaryDirectory(prefix="fca-compiled-", ignore_cleanup_errors=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder.name
+    return folder
 
 
 def compile_blocks(transformer: Any) -> None:

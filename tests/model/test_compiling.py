@@ -3,7 +3,11 @@
 Most of it with the compiler's front alone, which takes seconds; with the compiler itself behind -m slow.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +123,24 @@ def test_without_a_compiler_it_is_refused_before_anything_is_loaded(make_base, m
     base = make_base()
     with pytest.raises(FcaError, match="needs a C\\+\\+ compiler"):
         base.keep(Keeping(compile=True))
+
+
+def test_compiled_code_is_kept_apart_from_what_a_killed_process_left(tmp_path):
+    """In a process of its own: torch remembers where it compiles."""
+    script = """
+import os, torch
+from fcacli.model.compiling import require_compiler
+require_compiler(torch.device("cpu"))
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+print(cache_dir())
+"""
+    names = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    own = {**names, "TMPDIR": str(tmp_path)}
+    for environment in (own, own | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "named")}):
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+        folder = Path(done.stdout.strip())
+        assert folder.parent == tmp_path and (folder.name == "named" or folder.name.startswith("fca-compiled-"))
+        assert not list(tmp_path.glob("fca-compiled-*"))  # gone with the process
 
 
 @pytest.mark.slow
