@@ -144,7 +144,7 @@ BaseWeights = Literal["full", "fp8", "int8", "nf4"]
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
-    """How a frozen base is kept in memory."""
+    """How a frozen base is kept in memory, and run."""
 
     base_weights: BaseWeights = "full"
     """Of the transformer's blocks: as they are computed with, in 8 bits (float or integer), or in 4."""
@@ -152,6 +152,8 @@ class Keeping:
     """Blocks that wait in main memory."""
     vae_tiling: bool = False
     """Videos are decoded in overlapping tiles."""
+    compile: bool = False
+    """The transformer's blocks are compiled by torch.compile."""
 
     def __post_init__(self) -> None:
         _within("--block-swap", self.block_swap, 0, 1000)
@@ -159,7 +161,7 @@ class Keeping:
     @property
     def decides(self) -> dict[str, Any]:
         """What of it changes a result, where that is not the usual."""
-        values = {"base_weights": self.base_weights, "vae_tiling": self.vae_tiling}
+        values = {"base_weights": self.base_weights, "vae_tiling": self.vae_tiling, "compile": self.compile}
         return {name: value for name, value in values.items() if value != getattr(Keeping, name)}
 
 
@@ -225,6 +227,8 @@ class TrainConfig:
     """Frozen blocks that wait in main memory and are copied to the device when they are used."""
     vae_tiling: bool = False
     """Decode videos in overlapping tiles; validation, predict and eval alike."""
+    compile: bool = False
+    """Run the blocks, frozen and trained, compiled by torch.compile; in validation, predict and eval too."""
     caption_dropout: float = 0.1
     """Share of samples trained with the empty caption, for classifier-free guidance."""
     seed: int = 0
@@ -266,7 +270,9 @@ class TrainConfig:
     @property
     def keeping(self) -> Keeping:
         """How the frozen base is kept, in range."""
-        return Keeping(base_weights=self.base_weights, block_swap=self.block_swap, vae_tiling=self.vae_tiling)
+        return Keeping(
+            base_weights=self.base_weights, block_swap=self.block_swap, vae_tiling=self.vae_tiling, compile=self.compile
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -74,6 +74,15 @@ Guidance = Annotated[
         rich_help_panel=SAMPLING,
     ),
 ]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Run the transformer's blocks through torch.compile.",
+        show_default="as the run was trained",
+        rich_help_panel=SAMPLING,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", min=1, help="Processes that decode videos.", show_default="one per core"),

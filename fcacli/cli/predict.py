@@ -31,6 +31,7 @@ def predict(
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, help="Seed of the noise.", rich_help_panel=options.SAMPLING)
     ] = 0,
+    compile: options.Compile = None,
     offload: Annotated[
         Literal["none", "model", "sequential"],
         typer.Option(
@@ -81,6 +82,7 @@ def predict(
             keep_generated_init=keep_generated_init,
             out=out,
             device=device,
+            compile=compile,
             report=report,
         )
     if json:

@@ -153,6 +153,15 @@ def train(
         bool | None,
         by_base("--vae-tiling/--no-vae-tiling", MEMORY, "Decode videos in tiles.", default="for large frames"),
     ] = None,
+    compile: Annotated[
+        bool | None,
+        by_base(
+            "--compile/--no-compile",
+            OPTIMIZATION,
+            "Run the blocks, frozen and trained, through torch.compile.",
+            default="no",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, by_base("--seed", OPTIMIZATION, "Seed of all that is random.", default="0", metavar="N", least=0)
     ] = None,
@@ -274,6 +283,7 @@ def train(
         base_weights=base_weights,
         block_swap=block_swap,
         vae_tiling=vae_tiling,
+        compile=compile,
         seed=seed,
         validate_every=validate_every,
         validate_clips=validate_clips,

@@ -25,6 +25,7 @@ import fcacli
 from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, InContextFCAConfig, from_dict, to_dict
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import cogvideox_block as seam
+from fcacli.model.compiling import compile_modules
 from fcacli.model.conditioning import AppendedText, FCAConditioning, Tap
 from fcacli.model.fca import AppendedLayer, FCAAdapter, FCALayer, Geometry
 from fcacli.model.lora import LoRAAdapter, lora_layers, put_lora_back, remove_lora
@@ -61,8 +62,8 @@ class FCABlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Video (B, F*N, d), text (B, L, d) and time embedding to new video and text.
 
-        attention_kwargs["fca"] is an FCAConditioning (adapter on), a Tap (adapter off, the attention's input recorded) or
-        None (adapter off).
+        attention_kwargs["fca"] is an FCAConditioning (adapter on), a Tap (adapter off, the attention's input recorded, the
+        last block not computed any further) or None (adapter off).
         """
         others = dict(attention_kwargs or {})
         if NAME not in others:
@@ -88,6 +89,8 @@ class FCABlock(nn.Module):
             )
         if isinstance(conditioning, Tap):
             conditioning.record(self.index, seam.attention_input(self.block, hidden_states, encoder_hidden_states, temb))
+            if conditioning.complete:
+                return hidden_states, encoder_hidden_states
         elif conditioning is not None:
             raise FcaError(f'attention_kwargs["fca"] is a {type(conditioning).__name__}, not a conditioning of this adapter')
         return self.block(
@@ -123,6 +126,9 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torc
     setattr(transformer, seam.BLOCKS, adapted.train(transformer.training))
     # layer-wise casting would turn the trained weights to float8
     transformer._skip_layerwise_casting_patterns = [*(transformer._skip_layerwise_casting_patterns or []), rf"\.{NAME}\."]
+    if base.keeping.compile:
+        compile_modules(adapter.layers)
+        compile_modules(adapter.text_modules)
     return adapter
 
 

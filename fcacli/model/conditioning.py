@@ -97,10 +97,17 @@ class InitLatents(_Batched):
 
 
 class Tap:
-    """Collects each layer's attention input during a frozen pass: features[i] is x_init (B, K, d) of layer i."""
+    """Collects each layer's attention input during a frozen pass of so many layers: features[i] is x_init (B, K, d) of
+    layer i."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int) -> None:
+        self.layers = layers
         self.features: list[Tensor] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether what follows in the pass is for nothing."""
+        return len(self.features) == self.layers
 
     def record(self, layer: int, features: Tensor) -> None:
         if layer != len(self.features):

@@ -95,8 +95,10 @@ class FCALayer(nn.Module):
     def condition(self, y_frames: Tensor, x_init: Tensor, init_rotary: tuple[Tensor, Tensor] | None) -> LayerConditioning:
         """k, v = W_k, W_v [y_frames ; x_init], from y_frames (B, F, M, d) and x_init (B, K, d); once per clip.
 
-        x_init carries the rotary embedding of the initial frames' positions, y_frames none.
+        x_init carries the rotary embedding of the initial frames' positions, y_frames none. Kept in the type of x_init, in
+        which they will be read.
         """
+        kept = x_init.dtype
         y_frames, x_init = (context.to(self.to_k.weight.dtype) for context in (y_frames, x_init))
         key_frames, value_frames = (
             rearrange(project(y_frames), "b f m (h c) -> b h f m c", h=self.heads) for project in (self.to_k, self.to_v)
@@ -105,7 +107,7 @@ class FCALayer(nn.Module):
             rearrange(project(x_init), "b k (h c) -> b h k c", h=self.heads) for project in (self.to_k, self.to_v)
         )
         key_init = rotate(self.norm_k(key_init), init_rotary)
-        return LayerConditioning(self.norm_k(key_frames), value_frames, key_init, value_init)
+        return LayerConditioning(self.norm_k(key_frames), value_frames, key_init, value_init).to(dtype=kept)
 
     def forward(
         self,
@@ -128,23 +130,23 @@ class FCALayer(nn.Module):
             raise FcaError(
                 f"the adapter is made for {self.frames} latent frames of {self.tokens} tokens; got {video.shape[1]} tokens"
             )
-        text_length = text.shape[1]
         with arithmetic_of(video, self.to_q.weight):
             if self.norm is not None:
                 kept = self.to_q.weight.dtype
                 seen = (part if kept == torch.float32 else part.to(kept) for part in (video, text, temb))
                 modulated = Modulated(*self.norm(*seen))
-            query = self.to_q(torch.cat([modulated.text, modulated.video], dim=1))  # (B, L + F*N, H*c)
-            query = self.norm_q(rearrange(query, "b s (h c) -> b h s c", h=self.heads))
-            if rotary is not None:
-                query_text, query_video = query[:, :, :text_length], query[:, :, text_length:]
-                query = torch.cat([query_text, rotate(query_video, rotary)], dim=2)
+            queries = self._query(modulated.text, None), self._query(modulated.video, rotary)
             own = (keys.key_frames, keys.value_frames, keys.key_init, keys.value_init)
-            key_frames, value_frames, key_init, value_init = (part.to(query.dtype) for part in own)
-            parts = (query, key_frames, value_frames, key_init, value_init)
-            attended = frame_wise_attention(*parts, text_length) if self.mask == "frame" else unmasked_attention(*parts)
-            out = self.to_out(rearrange(attended, "b h s c -> b s (h c)"))  # (B, L + F*N, d)
-            return modulated.gate_video * out[:, text_length:], modulated.gate_text * out[:, :text_length]
+            parts = (*queries, *(part.to(queries[0].dtype) for part in own))
+            read = frame_wise_attention(*parts) if self.mask == "frame" else unmasked_attention(*parts)
+            out_text, out_video = map(self.to_out, read)  # (B, L, d), (B, F*N, d)
+            return modulated.gate_video * out_video, modulated.gate_text * out_text
+
+    def _query(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """W_q x of (B, S, d), its norm and rotary embedding applied: (B, H, S, c), in the memory's order (B, S, H, c)."""
+        projected = self.to_q(x).unflatten(-1, (self.heads, -1))
+        query = self.norm_q(projected).to(projected.dtype)  # autocast takes norms in float32
+        return rotate(query.transpose(1, 2), rotary)
 
 
 class AppendedLayer(nn.Module):
@@ -245,7 +247,7 @@ class FCAAdapter(nn.Module):
         if self.config.init_features == "patch":
             embedded = base.patch_embed(latents, text)
             return [functional.layer_norm(embedded, embedded.shape[-1:])] * self.geometry.layers
-        tap = Tap()
+        tap = Tap(self.geometry.layers)
         t = torch.full((len(latents),), self.config.init_timestep, device=latents.device)
         base.denoise(latents, t, text, {"fca": tap})
         return tap.features
@@ -260,6 +262,16 @@ class FCAAdapter(nn.Module):
         """What `denoise` is before training: the base alone, which must carry no adapter, the same frames in front."""
         front = fill_temporal_patch(given.init_latents, base.temporal_patch)
         return _behind(front if isinstance(self.config, InContextFCAConfig) else None, base, x_t, t, text, None)
+
+    def only_sample(self, dtype: torch.dtype) -> None:
+        """Nothing trains it any more: what every denoising step multiplies by is kept in the type of the base's activations,
+        to which autocast would turn it at every step. Half the memory of float32, the same bits come out.
+        """
+        for layer in self.parallel_modules:
+            if isinstance(layer, FCALayer):
+                in_norm = layer.norm.modules() if layer.norm is not None else ()
+                for linear in (layer.to_q, layer.to_out, *(part for part in in_norm if isinstance(part, nn.Linear))):
+                    linear.to(dtype)
 
     # ---------------------------------------------------------------- as a thing to train, keep and use
 

@@ -19,45 +19,51 @@ from torch.nn import functional as F
 
 
 def frame_wise_attention(
-    query: Tensor, key_frames: Tensor, value_frames: Tensor, key_init: Tensor, value_init: Tensor, text_length: int
-) -> Tensor:
+    text: Tensor, video: Tensor, key_frames: Tensor, value_frames: Tensor, key_init: Tensor, value_init: Tensor
+) -> tuple[Tensor, Tensor]:
     """Video queries of latent frame f see y_frames of frame f and all of x_init; text queries see everything.
 
     There is no mask: F is folded into the batch, and each frame's N queries get their own keys [y_frames_f ; x_init].
 
     Args:
-        query: (B, H, L + F*N, c), text first.
+        text, video: queries, (B, H, L, c) and (B, H, F*N, c).
         key_frames, value_frames: (B, H, F, M, c); M may be 0.
         key_init, value_init: (B, H, K, c); K may be 0.
-        text_length: L.
 
     Returns:
-        (B, H, L + F*N, c)
+        what text and video have read, side by side over the heads: (B, L, H*c) and (B, F*N, H*c)
     """
     frames = key_frames.shape[2]
-    text, video = query[:, :, :text_length], query[:, :, text_length:]
     attended_text = attend(text, all_keys(key_frames, key_init), all_keys(value_frames, value_init))  # (B, H, L, c)
     attended_video = attend(
         rearrange(video, "b h (f n) c -> (b f) h n c", f=frames),
         keys_of_each_frame(key_frames, key_init),
         keys_of_each_frame(value_frames, value_init),
     )  # (B*F, H, N, c)
-    return torch.cat([attended_text, rearrange(attended_video, "(b f) h n c -> b h (f n) c", f=frames)], dim=2)
+    return side_by_side(attended_text), rearrange(attended_video, "(b f) h n c -> b (f n) (h c)", f=frames)
 
 
-def unmasked_attention(query: Tensor, key_frames: Tensor, value_frames: Tensor, key_init: Tensor, value_init: Tensor) -> Tensor:
-    """The ablation without the frame-wise mask: every query (B, H, L + F*N, c) sees all y_frames and all of x_init."""
-    return attend(query, all_keys(key_frames, key_init), all_keys(value_frames, value_init))
+def unmasked_attention(
+    text: Tensor, video: Tensor, key_frames: Tensor, value_frames: Tensor, key_init: Tensor, value_init: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The ablation without the frame-wise mask: every query sees all y_frames and all of x_init."""
+    key, value = all_keys(key_frames, key_init), all_keys(value_frames, value_init)
+    return side_by_side(attend(text, key, value)), side_by_side(attend(video, key, value))
+
+
+def side_by_side(attended: Tensor) -> Tensor:
+    """(B, H, S, c) -> (B, S, H*c)"""
+    return rearrange(attended, "b h s c -> b s (h c)")
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(c)) v for (B, H, S, c) and (B, H, S', c); `seen` is true where a key may be read.
 
-    Torch's fused attention, except in training on a CPU: its backward in bfloat16 takes twice as long there as these two
-    matrix products.
+    Torch's fused attention, except in training on a CPU, not compiled: its backward in bfloat16 takes twice as long there as
+    these two matrix products.
     """
     in_training = torch.is_grad_enabled() and query.requires_grad
-    if query.device.type != "cpu" or not in_training or _always_fused.get():
+    if query.device.type != "cpu" or not in_training or torch.compiler.is_compiling() or _always_fused.get():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, H, S, S')
     if seen is not None:

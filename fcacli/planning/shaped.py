@@ -50,9 +50,10 @@ class ShapedBase(CogVideoX):
             self._configs["transformer"]["num_layers"] = layers
 
     def again(self, layers: int | None = None, keeping: Keeping | None = None) -> ShapedBase:
-        """The same with no part made yet, and so many layers; it swaps no blocks, see planning/frozen.py."""
+        """The same with no part made yet, and so many layers; it swaps no blocks, see planning/frozen.py, and
+        compiles none."""
         made = ShapedBase(self.spec, self._configs, self.dtype, layers)
-        made.keep(replace(keeping or Keeping(), block_swap=0))
+        made.keep(replace(keeping or Keeping(), block_swap=0, compile=False))
         return made
 
     def _part(self, name: str) -> Any:

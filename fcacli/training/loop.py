@@ -223,9 +223,10 @@ def attention_kernels(config: TrainConfig, device: torch.device) -> AbstractCont
     """Which attention kernels a training step uses; around the backward pass too, which recomputes under checkpointing.
 
     On the CPU the flash kernel's backward pass in bf16 takes half of an FCA step; with plain matrix products and a softmax
-    the step is a third shorter (measured on the miniature, batch 16, AVX-512 with bf16).
+    the step is a third shorter (measured on the miniature, batch 16, AVX-512 with bf16). Compiled code keeps the kernels that
+    it was first traced with, whatever the order of training and validation: there it is left as it is.
     """
-    slow = device.type == "cpu" and config.precision == "bf16"
+    slow = device.type == "cpu" and config.precision == "bf16" and not config.compile
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
 

@@ -297,7 +297,7 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str) -> fl
 
     def work(of: TrainConfig) -> tuple[object, ...]:
         step = (of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer, of.weights)
-        memory = (of.offload_optimizer, of.offload_activations, of.base_weights, of.block_swap)
+        memory = (of.offload_optimizer, of.offload_activations, of.base_weights, of.block_swap, of.compile)
         return of.base, of.clip, of.adapter, *step, *memory
 
     for run in reversed(workspace.all_runs()):
@@ -331,6 +331,7 @@ def _shown(config: TrainConfig) -> str:
         f"{config.block_swap} blocks swapped": config.block_swap > 0,
         "block inputs in main memory": config.offload_activations,
         "decoding in tiles": config.vae_tiling,
+        "compiled": config.compile,
     }
     return ", ".join((*words, recomputing, *(name for name, on in saving.items() if on)))
 

@@ -53,6 +53,7 @@ def predict(
     keep_generated_init: bool = False,
     out: Path | None = None,
     device: str | None = None,
+    compile: bool | None = None,
     report: Report = silent,
 ) -> PredictResult:
     """Predict what follows.
@@ -63,6 +64,7 @@ def predict(
         num: predictions to make; number n uses `seed` + n.
         steps, guidance: None for the run's.
         out: folder to write; None for predictions/<text>.
+        compile: None for as the run was trained.
 
     Raises:
         Misuse: the text is empty, or an option is out of range.
@@ -74,8 +76,8 @@ def predict(
         raise Misuse("the text is not valid UTF-8", 'fca predict frames/ "pushing cup left"')
     if num < 1:
         raise Misuse(f"--num must be at least 1, got {num}")
-    trained = find_trained(workspace, run, checkpoint, device, report)
-    check_offload(offload, trained.base.device)
+    trained = find_trained(workspace, run, checkpoint, device, report, compile)
+    check_offload(offload, trained.base)
     clip, defaults = trained.config.clip, trained.config.sample
     sampling = SampleConfig(
         steps=defaults.steps if steps is None else steps,

@@ -38,6 +38,7 @@ class TrainOptions:
     block_swap: int | None = None
     vae_tiling: bool | None = None
     """None: for frames of more than TILED_ABOVE pixels."""
+    compile: bool | None = None
     caption_dropout: float | None = None
     seed: int | None = None
     validate_every: int | None = None
@@ -66,7 +67,7 @@ PLACES = {
     **{name: ("clip", name) for name in ("frames", "init_frames", "width", "height", "fps", "fit")},
 }
 """Options whose field lies inside a part of TrainConfig; the others are fields of TrainConfig itself."""
-SWITCHES = ("offload_optimizer", "checkpointing", "offload_activations", "vae_tiling")
+SWITCHES = ("offload_optimizer", "checkpointing", "offload_activations", "vae_tiling", "compile")
 """Options that are written --name or --no-name."""
 TILED_ABOVE = 2 * 256 * 256
 """Pixels of a frame above which videos are decoded in tiles: CogVideoX's VAE takes 45 kB of memory a pixel without, in bf16."""

@@ -49,13 +49,17 @@ class Trained:
     def _kept_differently(self) -> list[str]:
         keeping = self.base.keeping
         weights = [f"{keeping.base_weights} base"] if keeping.base_weights != "full" else []
-        return weights + (["decoded in tiles"] if keeping.vae_tiling else [])
+        return weights + ["decoded in tiles"] * keeping.vae_tiling + ["compiled"] * keeping.compile
 
     def load(self) -> "Adapter":
-        """Put the adapter onto the base."""
+        """Put the adapter onto the base, for predictions only."""
         from fcacli.model.attach import load_adapter
+        from fcacli.model.fca import FCAAdapter
 
-        return load_adapter(self.base, self.checkpoint)
+        adapter = load_adapter(self.base, self.checkpoint)
+        if isinstance(adapter, FCAAdapter):
+            adapter.only_sample(self.base.dtype)
+        return adapter
 
 
 def base_identity(base: "CogVideoX") -> dict[str, Any]:
@@ -69,8 +73,18 @@ def base_identity(base: "CogVideoX") -> dict[str, Any]:
     }
 
 
-def find_trained(workspace: Workspace, run: str | None, checkpoint: str | None, device: str | None, report: Report) -> Trained:
+def find_trained(
+    workspace: Workspace,
+    run: str | None,
+    checkpoint: str | None,
+    device: str | None,
+    report: Report,
+    compile: bool | None = None,
+) -> Trained:
     """The run and checkpoint of that name, or the latest ones.
+
+    Args:
+        compile: run the transformer's blocks compiled; None for as the run was trained.
 
     Raises:
         Misuse: `device` is not there.
@@ -93,7 +107,7 @@ def find_trained(workspace: Workspace, run: str | None, checkpoint: str | None, 
             f"(fingerprint {config.base_fingerprint}, here {base.fingerprint})",
             "fca train --new",
         )
-    base.keep(config.keeping)
+    base.keep(config.keeping if compile is None else replace(config.keeping, compile=compile))
     return Trained(folder, found, int(found.name.removeprefix("step-")), config, base)
 
 
@@ -133,12 +147,14 @@ def choose_device(name: str | None) -> "torch.device":
     return device
 
 
-def check_offload(offload: Offload, device: "torch.device") -> None:
+def check_offload(offload: Offload, base: "CogVideoX") -> None:
     """
     Raises:
-        Misuse: parts cannot be moved between main memory and the CPU.
+        Misuse: parts cannot be moved between main memory and the CPU, or layers while they are compiled.
     """
-    if offload != "none" and device.type == "cpu":
+    if offload == "sequential" and base.keeping.compile:
+        raise Misuse("--offload sequential moves layers one by one, which compiled blocks do not allow", "--no-compile")
+    if offload != "none" and base.device.type == "cpu":
         raise Misuse(
             f"--offload {offload} moves parts of the base to a CUDA device and back; this is the CPU", "--offload none"
         )

@@ -134,6 +134,7 @@ OPTIONS = [
     (f"{NEW} --no-checkpointing --block-swap 1", 2, "need --checkpointing", TRY, "add --checkpointing"),
     (f"{NEW} --no-checkpointing --offload-activations", 2, "need --checkpointing", TRY, "add --checkpointing"),
     (f"{NEW} --vae-tiling 2", 2, "unexpected extra argument"),
+    (f"{NEW} --compile 2", 2, "unexpected extra argument"),
     (f"{NEW} --precision fp16", 2, "--precision", "'fp16' is not one of"),
     (f"{NEW} --weights fp16", 2, "--weights", "'fp16' is not one of"),
     (f"{NEW} --weights bf16 --precision fp32", 2, "--weights bf16 is for steps in bf16", TRY, "--precision bf16, or --weights"),
@@ -198,6 +199,7 @@ OPTIONS = [
     ("predict frames text --num 1000000000", 2, "--num"),
     ("predict frames text --seed -1", 2, "--seed"),
     ("predict frames text --seed 9223372036854775807 --num 2", 2, "--seed must be between 0 and 2^63 - 1"),
+    ("predict frames text --compile 2", 2, "unexpected extra argument"),
     ("predict frames text --offload disk", 2, "--offload", "'disk' is not one of"),
     ("predict frames text --device cpu --offload model", 2, "this is the CPU", TRY, "--offload none"),
     ("predict frames text --out given.mp4", 1, "--out given.mp4 exists and holds something else", TRY, "another --out"),
@@ -318,6 +320,7 @@ OPTIONS += [
     (f"{PLAN} --no-checkpointing --offload-activations", 2, "need --checkpointing"),
     (f"{PLAN} --optimizer paged-adamw8bit --offload-optimizer", 2, "two ways to the same end"),
     (f"{PLAN} --vae-tiling 2", 2, "unexpected extra argument"),
+    (f"{PLAN} --compile 2", 2, "unexpected extra argument"),
     ("plan --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
 ]
 

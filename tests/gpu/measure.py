@@ -1,9 +1,10 @@
 """One configuration of `fca train` in a process of its own: peak device memory and time of every phase, as JSON.
 
-    python tests/gpu/measure.py BASE_FOLDER '{"frames": 16, "width": 256, ...}' [--cap GiB] [--steps 6] [--device cuda]
+    python tests/gpu/measure.py BASE_FOLDER '{"frames": 16, "width": 256, ...}' [--cap GiB] [--steps 6] [--device cuda] [--plan]
 
 The JSON is of TrainOptions. Phases: encode (text encoder, VAE, image encoder), the training steps, save, validation (sampling
-and decoding), all of fca's own code on random pixels. `--cap` limits the allocator to so much, as a smaller card would.
+and decoding), all of fca's own code on random pixels. `--cap` limits the allocator to so much, as a smaller card would; what
+does not fit in encoding is said, and encoded without the limit. `--plan` measures nothing: what `fca plan` says of the same.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,12 @@ from fcacli.data.dataset import Sample
 from fcacli.errors import OutOfMemory, memory_of
 from fcacli.model.attach import attach, save_adapter, set_aside
 from fcacli.model.bases import load_base, resolve_base
+from fcacli.planning.choice import card_for
 from fcacli.prediction.sampler import decode, encode_given, sample
 from fcacli.training.loop import Session, Subject, fit
+from fcacli.workflows.plan import plan
 from fcacli.workflows.train_options import TrainOptions, resolve
+from fcacli.workspace import Workspace
 
 TEXT = "pushing cup left"
 DENOISING = 3
@@ -73,17 +77,16 @@ class OneClip(Dataset[Sample]):
         return {"id": str(index), **self.encoded}
 
 
-def measure(folder: Path, options: TrainOptions, steps: int, device: str) -> dict[str, Any]:
+def measure(folder: Path, options: TrainOptions, steps: int, device: str, cap: float | None) -> dict[str, Any]:
     """All phases of one configuration."""
     spec = resolve_base(str(folder))
     config = replace(resolve(options, spec, "random", "random", bf16=True), steps=steps, warmup=0, validate_every=0)
     base, peaks = load_base(spec, device), Peaks(device)
     clip = config.clip
     pixels = np.random.default_rng(0).integers(0, 256, (clip.frames, clip.height, clip.width, 3), dtype=np.uint8)
-    with peaks.phase("encode"):
-        given, null = encode_given(base, pixels[: clip.init_frames], TEXT)
-        latents = base.encode_video(pixels)
-    base.unload("text_encoder", "image_encoder", "vae")
+    base.keep(config.keeping)
+    limit_memory(device, cap)
+    given, null, latents = _encoded(base, pixels, clip.init_frames, peaks, cap)
     adapter = attach(base, config.adapter, clip)
     encoded = {
         "latents": latents.cpu(),
@@ -94,12 +97,70 @@ def measure(folder: Path, options: TrainOptions, steps: int, device: str) -> dic
     }
     with tempfile.TemporaryDirectory() as run:
         saw = _train(base, adapter, encoded, (null.text[0].cpu(), null.text_mask[0].cpu()), config, Path(run), peaks)
+    of_the_gate = [parameter.detach().clone() for _, parameter in adapter.trainable()]  # loads the checkpoint beside it
     with peaks.phase("validation"):
         drawn = sample(base, adapter, given, null, base.latent_shape(clip), SampleConfig(steps=DENOISING, guidance=6.0))
+    del of_the_gate
     with peaks.phase("decode"):
         decode(base, drawn, clip, pixels[: clip.init_frames])
-    denoising = {"fca": peaks.phases["validation"]["seconds"] / DENOISING, "base": _denoise_alone(base, latents, null, device)}
-    return {"parameters": adapter.parameter_count, "phases": peaks.phases, "denoising": denoising, **saw}
+    base.unload("vae")
+    limit_memory(device, None)  # what follows is timed only
+    with torch.no_grad():
+        conditioning = adapter.condition(base, null.cat(given).to(base.device))
+    adapted = _denoising(base, latents, null, device, lambda *call: adapter.denoise(base, *call, conditioning))
+    with set_aside(base.transformer):
+        denoising = {"fca": adapted, "base": _denoising(base, latents, null, device, base.denoise)}
+        floor = _floor(base, latents, null, device)
+    return {"parameters": adapter.parameter_count, "phases": peaks.phases, "denoising": denoising, "floor": floor, **saw}
+
+
+def planned(folder: Path, options: TrainOptions) -> dict[str, Any]:
+    """GiB of each phase on a CUDA device, by the names of PHASES_OF_PLAN, and of the card that they need."""
+    memory = plan(Workspace(folder), replace(options, base=str(folder)), gpus=1).memory
+    sizes = {phase.name: phase.device_least for phase in memory.phases}
+    names = {ours: max(size for name, size in sizes.items() if name.startswith(theirs)) for ours, theirs in PHASES_OF_PLAN}
+    return {"planned": {name: _gib(size) for name, size in names.items()} | {"card": _gib(card_for(memory.needed))}}
+
+
+PHASES_OF_PLAN = [
+    ("encode", "encoding"),
+    ("training and saving", "training step"),
+    ("validation", "validation: sampling"),
+    ("decode", "validation: decoding"),
+]
+"""A phase here, and what its name begins with in a plan."""
+
+
+def limit_memory(device: str, gib: float | None) -> None:
+    """Of this process, on a CUDA device; None for all there is."""
+    if device.startswith("cuda"):
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / whole) if gib else 1.0)
+
+
+def _encoded(base: Any, pixels: np.ndarray, init: int, peaks: Peaks, cap: float | None) -> tuple[Any, Any, Any]:
+    """Conditions, those of the empty caption, and latents of the clip; encoders are gone afterwards."""
+
+    def encoded() -> tuple[Any, Any, Any]:
+        try:
+            with peaks.phase("encode"):
+                given, null = encode_given(base, pixels[:init], TEXT)
+                base.unload("text_encoder", "image_encoder")
+                return given, null, base.encode_video(pixels)
+        finally:
+            base.unload("text_encoder", "image_encoder", "vae")
+
+    try:
+        return encoded()
+    except (OutOfMemory, RuntimeError) as error:
+        if cap is None or not (isinstance(error, OutOfMemory) or memory_of(error)):
+            raise
+        said = str(error).splitlines()[0]
+    limit_memory(base.device.type, None)
+    found = encoded()
+    peaks.phases["encode"] |= {"out_of_memory": said}
+    limit_memory(base.device.type, cap)
+    return found
 
 
 def _train(
@@ -124,19 +185,30 @@ def _train(
 
 
 @torch.no_grad()
-def _denoise_alone(base: Any, latents: Any, null: Any, device: str) -> float:
-    """Seconds of one call of the base without an adapter, both halves of guidance."""
+def _denoising(base: Any, latents: Any, null: Any, device: str, call: Callable[..., Any]) -> float:
+    """Seconds of one denoising step, both halves of guidance."""
     x = latents[None].to(base.dtype).to(base.device).repeat(2, 1, 1, 1, 1)
     text, t = null.text.to(base.device).repeat(2, 1, 1), torch.tensor([500, 500], device=base.device)
+    return _median(lambda: call(x, t, text), device)
+
+
+def _floor(base: Any, latents: Any, null: Any, device: str) -> float:
+    """Seconds of the base's own forward and backward pass, through its activations alone."""
+    x = latents[None].to(base.dtype).to(base.device).requires_grad_()
+    text, t = null.text.to(base.device), torch.tensor([500], device=base.device)
+    return _median(lambda: base.denoise(x, t, text).float().square().mean().backward(), device)
+
+
+def _median(call: Callable[[], Any], device: str) -> float:
+    """Seconds, after a call that chooses kernels."""
     seconds = []
-    with set_aside(base.transformer):
-        for _ in range(DENOISING):
-            started = time.monotonic()
-            base.denoise(x, t, text)
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            seconds.append(time.monotonic() - started)
-    return statistics.median(seconds)
+    for _ in range(1 + DENOISING):
+        started = time.monotonic()
+        call()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - started)
+    return statistics.median(seconds[1:])
 
 
 def _gib(size: int) -> float:
@@ -150,13 +222,14 @@ def main() -> None:
     parser.add_argument("--cap", type=float, help="GiB")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--plan", action="store_true")
     said = parser.parse_args()
-    if said.cap and said.device.startswith("cuda"):
-        torch.cuda.set_per_process_memory_fraction(
-            min(1.0, said.cap * 2**30 / torch.cuda.get_device_properties(0).total_memory)
-        )
+    options = TrainOptions(**said.options)
     try:
-        result = measure(said.folder, TrainOptions(**said.options), said.steps, said.device)
+        if said.plan:
+            result = planned(said.folder, options)
+        else:
+            result = measure(said.folder, options, said.steps, said.device, said.cap)
     except (OutOfMemory, RuntimeError) as error:
         if not isinstance(error, OutOfMemory) and not memory_of(error):
             raise

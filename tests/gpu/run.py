@@ -1,11 +1,12 @@
-"""All that needs a GPU, in one run: CUDA tests, memory and speed at the real shapes, training of the miniature.
+"""All that needs a GPU, in one run: memory and speed at the real shapes, CUDA tests, training of the miniature.
 
-    python tests/gpu/run.py OUT [--minutes 9] [--only tests|memory|speed|mini] [--work FOLDER]
+    python tests/gpu/run.py OUT [--minutes 9] [--only memory|speed|tests|mini] [--work FOLDER]
 
-Writes OUT/gpu-<date>.json and .md: a table of peak memory of each phase and seconds a step for CogVideoX-2B and 5B with random
-weights at their real sizes, each under the memory cap of the card it is meant for; speed against the base alone and
-against LoRA; the outcome of the CUDA tests; what training the bundled miniature takes. A part that fails or finds no time is
-named in the tables, the others go on. Commit the files under tests/benchmarks/results/.
+Writes OUT/gpu-<date>.json and .md. Memory: CogVideoX-2B, 5B and 1.5-5B with random weights at their real sizes, each under the
+cap of the card it is meant for, with the options for it, beside what `fca plan` says of them. Speed: FCA against LoRA, the base
+alone and the floor (the base's own forward and backward pass); each memory option and --compile against without; the kernels of
+attention. Nine minutes are for the memory table; --only speed takes as long again. A part that fails or finds no time is named
+in the tables, the others go on. Commit the files under tests/benchmarks/results/.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import json
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +27,13 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SHAPES = {"16x256x256": (16, 256, 256), "16x480x720": (16, 480, 720), "49x480x720": (49, 480, 720)}
-D = {"cogvideox-2b": 1920, "cogvideox-5b": 3072}
-AT_ONCE = 4
-"""Memory cases at a time; speed is measured alone."""
+BF16: dict[str, Any] = {"weights": "bf16", "offload_optimizer": True}
+INPUTS: dict[str, Any] = {"offload_activations": True}
+LARGE = "49x480x720"
+PLANS = 4
+"""Made at a time, by the processor, while cases are measured."""
+SPARE = 4
+"""GiB of the card that memory cases at the same time leave free."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +55,55 @@ class Case:
 
 
 def memory_cases() -> Iterator[Case]:
-    """The target table: what must fit under which cap."""
-    for shape in SHAPES:
-        for cap, width in ((24, 1920), (16, 1920), (12, 960)):
-            yield Case("cogvideox-2b", shape, cap, {"adapter_width": width})
-        yield Case("cogvideox-5b", shape, 24, {"adapter_width": 1536})
-    yield Case("cogvideox-2b", "16x256x256", 8, {"adapter_width": 480})
+    """The target table: what must fit under which cap, at the largest shape that it is meant for; two more ways to save."""
+    yield Case("cogvideox-2b", LARGE, 24, {"adapter_width": 1920})
+    yield Case("cogvideox-2b", LARGE, 16, {"adapter_width": 1920, **BF16})
+    yield Case("cogvideox-2b", LARGE, 12, {"adapter_width": 1920, **BF16, **INPUTS, "base_weights": "int8"})
+    yield Case("cogvideox-2b", "16x256x256", 8, {"adapter_width": 448, **BF16, "base_weights": "nf4"})
+    for base, blocks in (("cogvideox-5b", 42), ("cogvideox1.5-5b", 42)):
+        yield Case(base, LARGE, 24, {"adapter_width": 1536, **BF16})
+        yield Case(base, LARGE, 16, {"adapter_width": 1536, **BF16, **INPUTS, "base_weights": "int8"})
+        yield Case(base, LARGE, 12, {"adapter_width": 1536, **BF16, **INPUTS, "base_weights": "nf4"})
+        narrow = {"adapter_width": 768, **BF16, "base_weights": "nf4", "block_swap": blocks // 2}
+        yield Case(base, "16x256x256", 8, narrow)
+    yield Case("cogvideox-2b", "16x480x720", 16, {"adapter_width": 1920, "optimizer": "paged-adamw8bit"})
+    yield Case("cogvideox-5b", "16x480x720", 16, {"adapter_width": 1536, **BF16, "block_swap": 28})
 
 
 def speed_cases() -> Iterator[Case]:
-    """FCA at three widths and LoRA, alone on the card."""
-    for base, shape in (("cogvideox-2b", "16x256x256"), ("cogvideox-2b", "49x480x720"), ("cogvideox-5b", "16x256x256")):
-        for share in (1, 2, 4):
-            yield Case(base, shape, None, {"adapter_width": D[base] // share})
-        yield Case(base, shape, None, {"adapter": "lora", "lora_rank": 64})
+    """Alone on the card: FCA and LoRA, then FCA with one option more."""
+    for base, width in (("cogvideox-2b", 1920), ("cogvideox-5b", 1536)):
+        yield Case(base, "16x256x256", None, {"adapter_width": width})
+        yield Case(base, "16x256x256", None, {"adapter": "lora", "lora_rank": 64})
+        for more in ({"compile": True}, {"block_swap": 15}):
+            yield Case(base, "16x256x256", None, {"adapter_width": width, **more})
+    yield Case("cogvideox-2b", LARGE, None, {"adapter_width": 1920})
+    for more in ({"compile": True}, {"block_swap": 15}, INPUTS, {"base_weights": "fp8"}, {"base_weights": "nf4"}):
+        yield Case("cogvideox-2b", LARGE, None, {"adapter_width": 1920, **more})
+    yield Case("cogvideox-2b", LARGE, None, {"adapter": "lora", "lora_rank": 64})
+    for more in ({"weights": "bf16"}, BF16, {"optimizer": "paged-adamw8bit"}, {"adapter_width": 960}, {"adapter_width": 448}):
+        yield Case("cogvideox-2b", "16x256x256", None, {"adapter_width": 1920, **more})
+
+
+class Card:
+    """Memory of the card that cases at the same time share."""
+
+    def __init__(self, gib: float) -> None:
+        self.whole = self.free = gib
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def room_for(self, gib: float) -> Iterator[None]:
+        gib = min(gib, self.whole)
+        with self._changed:
+            self._changed.wait_for(lambda: self.free >= gib)
+            self.free -= gib
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.free += gib
+                self._changed.notify_all()
 
 
 @dataclass
@@ -97,15 +139,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--only", action="append", choices=["tests", "memory", "speed", "mini"])
-    parser.add_argument("--work", type=Path, default=Path("/tmp/fca-gpu"), help="random bases, 30 GB")
+    parser.add_argument("--only", action="append", choices=["memory", "speed", "tests", "mini"])
+    parser.add_argument("--work", type=Path, default=Path("/tmp/fca-gpu"), help="random bases, 40 GB")
     said = parser.parse_args()
     for folder in (said.out, said.work):
         folder.mkdir(parents=True, exist_ok=True)
     run = Run(
         said.out, said.work, time.monotonic() + 60 * said.minutes, {"date": datetime.now(UTC).isoformat()[:19], **machine()}
     )
-    parts = {"tests": cuda_tests, "memory": memory, "speed": speed, "mini": miniature}
+    parts = {"memory": memory, "speed": speed, "tests": cuda_tests, "mini": miniature}
     for name, part in parts.items():
         if not said.only or name in said.only:
             part(run)
@@ -135,13 +177,26 @@ def cuda_tests(run: Run) -> None:
 
 
 def memory(run: Run) -> None:
-    cases = [case for case in memory_cases() if _base(run, case.base)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        run.found["memory"] = list(pool.map(lambda case: _measured(run, case, 4), cases))
+    import torch
+
+    card = Card(torch.cuda.get_device_properties(0).total_memory / 2**30 - SPARE)
+    written = {base: _base(run, base) for base in dict.fromkeys(case.base for case in memory_cases())}
+    cases = [case for case in memory_cases() if written[case.base]]
+
+    def measured(case: Case) -> dict[str, Any]:
+        with card.room_for(case.cap or card.whole):
+            return _measured(run, case, 4)
+
+    with ThreadPoolExecutor(len(cases) or 1) as measuring, ThreadPoolExecutor(PLANS) as planning:
+        plans = planning.map(lambda case: _measured(run, case, 0, "--plan"), cases)
+        rows = list(measuring.map(measured, cases))
+        run.found["memory"] = [row | {"planned": plan.get("planned", {})} for row, plan in zip(rows, plans, strict=True)]
 
 
 def speed(run: Run) -> None:
-    run.found["speed"] = [_measured(run, case, 8) for case in speed_cases() if _base(run, case.base)]
+    status, said = run.call([str(HERE / "attention.py")])
+    run.found["attention"] = json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said}
+    run.found["speed"] = [_measured(run, case, 6) for case in speed_cases() if _base(run, case.base)]
 
 
 def miniature(run: Run) -> None:
@@ -159,8 +214,8 @@ def _base(run: Run, name: str) -> bool:
     return status == 0
 
 
-def _measured(run: Run, case: Case, steps: int) -> dict[str, Any]:
-    words = [str(HERE / "measure.py"), str(run.work / case.base), *case.arguments, "--steps", str(steps)]
+def _measured(run: Run, case: Case, steps: int, *more: str) -> dict[str, Any]:
+    words = [str(HERE / "measure.py"), str(run.work / case.base), *case.arguments, "--steps", str(steps), *more]
     status, said = run.call(words, least=30)
     row: dict[str, Any] = {"base": case.base, "shape": case.shape, "cap": case.cap, "options": case.options}
     return row | (json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said})
@@ -176,9 +231,10 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"failed: {said}" for said in found.get("failed", [])]
     if "tests" in found:
         lines += [f"CUDA tests: {found['tests']['said']}", ""]
-    for part in ("memory", "speed"):
-        if part in found:
-            lines += _table(found[part])
+    if "memory" in found:
+        lines += _memory_table(found["memory"])
+    if "speed" in found:
+        lines += [*_speed_table(found["speed"]), f"attention: `{json.dumps(found.get('attention', {}))}`", ""]
     if "mini" in found:
         lines += [f"`fca demo` on the GPU: {found['mini']['seconds']} s", "", "```", found["mini"]["said"], "```"]
     return "\n".join(lines) + "\n"
@@ -187,18 +243,51 @@ def as_text(found: dict[str, Any]) -> str:
 PHASES = ("encode", "training and saving", "validation", "decode")
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    head = ["base", "T x H x W", "cap, GiB", "options", *(f"{phase}, GiB" for phase in PHASES), "s/step", "denoising, x base"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+def _memory_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Each phase as measured and, behind it, as planned."""
+    phases = [f"{phase}, GiB (planned)" for phase in PHASES]
+    lines = _head(["base", "T x H x W", "cap, GiB", "options", *phases, "card", "s/step"])
     for row in rows:
-        cells = [row["base"], row["shape"], str(row["cap"] or ""), ", ".join(f"{k}={v}" for k, v in row["options"].items())]
+        plan = row.get("planned", {})
+        cells = [row["base"], row["shape"], str(row["cap"] or ""), _options(row)]
         if "phases" in row:
-            cells += [str(row["phases"][phase].get("allocated_gib", "")) for phase in PHASES]
-            cells += [str(row["seconds_per_step"]), f"{row['denoising']['fca'] / row['denoising']['base']:.3f}"]
+            cells += [_phase(row["phases"][phase], plan.get(phase)) for phase in PHASES]
+            cells += [str(plan.get("card", "")), str(row["seconds_per_step"])]
         else:
-            cells += [row.get("out_of_memory") or row.get("failed", ""), *[""] * 5]
+            cells += [f"{row.get('out_of_memory') or row.get('failed', '')} ({plan})", *[""] * 5]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, "", "Allocated; card: what the plan wants of one, with context and fragmentation.", ""]
+
+
+def _speed_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Steps against the floor and against the first line of the same base and shape; a denoising step against the base's."""
+    lines = _head(["base", "T x H x W", "options", "s/step", "x floor", "x first", "denoising, x base", "peak, GiB"])
+    first: dict[tuple[str, str], float] = {}
+    for row in rows:
+        cells = [row["base"], row["shape"], _options(row)]
+        if "phases" in row:
+            seconds, peak = row["seconds_per_step"], row["phases"]["training and saving"].get("allocated_gib", "")
+            first.setdefault((row["base"], row["shape"]), seconds)
+            ratios = (seconds / row["floor"], seconds / first[row["base"], row["shape"]])
+            denoising = row["denoising"]["fca"] / row["denoising"]["base"]
+            cells += [str(seconds), *(f"{ratio:.3f}" for ratio in (*ratios, denoising)), str(peak)]
+        else:
+            cells += [row.get("out_of_memory") or row.get("failed", ""), *[""] * 4]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _head(names: list[str]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+
+
+def _options(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in row["options"].items())
+
+
+def _phase(found: dict[str, Any], planned: float | None) -> str:
+    said = "does not fit, without cap: " if "out_of_memory" in found else ""
+    return f"{said}{found.get('allocated_gib', '')} ({planned if planned is not None else 'no plan'})"
 
 
 if __name__ == "__main__":

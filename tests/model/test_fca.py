@@ -190,14 +190,18 @@ def test_x_init_is_the_frozen_blocks_attention_input(make_base: MakeBase, kind: 
         block.attn1.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs["hidden_states"]), with_kwargs=True)
     base.denoise(latents, torch.zeros(2, dtype=torch.long), given.text)
     expected, seen[:] = list(seen), []
+    ran: list[int] = []
+    for index, block in enumerate(base.transformer.transformer_blocks):
+        block.ff.register_forward_hook(lambda *_, index=index: ran.append(index))
     adapter = attach(base, fca_config(), CLIP)
     tapped = adapter.initial_features(base, latents, given.text)
     assert len(tapped) == base.layers
     assert all(torch.equal(x, y) for x, y in zip(tapped, expected, strict=True))
+    assert ran == list(range(base.layers - 1))  # nothing reads what the last block would give
 
 
 def test_tap_refuses_layers_out_of_order() -> None:
-    tap = Tap()
+    tap = Tap(2)
     with pytest.raises(FcaError, match="layer 1"):
         tap.record(1, torch.zeros(1))
 

@@ -20,6 +20,7 @@ from fcacli.errors import FcaError, Misuse, naming_memory
 from fcacli.model.bases import parts
 from fcacli.model.bases.frames import latent_frames, safe_frames
 from fcacli.model.bases.hub import PIPELINE_FILES, fingerprint, local_folder
+from fcacli.model.compiling import require_compiler
 
 if TYPE_CHECKING:
     from fcacli.model.bases import BaseSpec
@@ -81,9 +82,12 @@ class CogVideoX:
 
         Raises:
             Misuse: more blocks would wait in main memory than there are.
+            FcaError: they would be compiled, and what that needs is not here.
         """
         if keeping.block_swap > self.layers:
             raise Misuse(f"--block-swap {keeping.block_swap}: {self.spec.name} has {self.layers} blocks")
+        if keeping.compile:
+            require_compiler(self.device)
         if keeping != self.keeping:
             self.unload("transformer")
         self.keeping = keeping

@@ -57,6 +57,11 @@ def first_part(block: Any) -> nn.Module:
     return block.norm1
 
 
+def compilable_parts(block: Any) -> list[nn.Module]:
+    """The modules of a block that compute alike whether an adapter is beside them or not."""
+    return [block.norm1, block.attn1, block.norm2, block.ff]
+
+
 def attention_input(block: Any, video: Tensor, text: Tensor, temb: Tensor) -> Tensor:
     """What the block's attention reads of the video: (B, F*N, d) after adaLN."""
     return block.norm1(video, text, temb)[0]

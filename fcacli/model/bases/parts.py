@@ -61,15 +61,19 @@ def _model(base: CogVideoX, name: str) -> Any:
 
 
 def _kept(base: CogVideoX, transformer: Any) -> Any:
-    """The frozen transformer in the memory that `base.keeping` gives it."""
+    """The frozen transformer in the memory that `base.keeping` gives it, compiled if that says so."""
     from fcacli.model.base_weights import store
     from fcacli.model.block_swap import BlockSwap
+    from fcacli.model.compiling import compile_blocks
 
     store(transformer.transformer_blocks, base.keeping.base_weights, base.device)
     if base.keeping.block_swap:
         BlockSwap(transformer, base.keeping.block_swap, base.device)
-        return transformer
-    return transformer.to(base.device)
+    else:
+        transformer.to(base.device)
+    if base.keeping.compile:
+        compile_blocks(transformer)
+    return transformer
 
 
 OVERLAP = 4
