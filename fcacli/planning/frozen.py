@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from fcacli.config import Keeping
 from fcacli.model.frozen_memory import frozen_bytes
-from fcacli.planning.live import CountingFakes, Meter
+from fcacli.planning.fakes import CountingFakes
+from fcacli.planning.live import Meter
 from fcacli.planning.shaped import ShapedBase
 
 

@@ -18,7 +18,9 @@ from fcacli.planning import cuda
 from fcacli.planning.cpu import convolution_workspace
 from fcacli.planning.encoders import Part, trace_decoding, trace_part
 from fcacli.planning.frozen import as_loaded, swapped
-from fcacli.planning.live import CountingFakes, Meter
+from fcacli.planning.fakes import CountingFakes
+from fcacli.planning.live import Meter
+from fcacli.planning.repeats import trace_once
 from fcacli.planning.shaped import Kind, ShapedBase
 from fcacli.planning.training import Marks, at_depth, fake_optimizer, trace_training
 
@@ -183,7 +185,12 @@ class Planner:
         return trace_training(self._base.again(layers, config.keeping), config, meter, self.kind, fake_optimizer)
 
     def _part(self, meter: Meter, part: str, batch: int) -> Part:
-        return trace_part(self._base.again(), part, self._clip, batch, meter)
+        base = self._base.again()
+        if part == "vae":
+            trace_once(base.vae.encoder, meter)
+        return trace_part(base, part, self._clip, batch, meter)
 
     def _decode(self, meter: Meter, tiling: bool) -> Part:
-        return trace_decoding(self._base.again(keeping=Keeping(vae_tiling=tiling)), self._clip, meter)
+        base = self._base.again(keeping=Keeping(vae_tiling=tiling))
+        trace_once(base.vae.decoder, meter)
+        return trace_decoding(base, self._clip, meter)
