@@ -126,7 +126,7 @@ class CountingFakes(FakeTensorMode):
         """How such results are made again."""
         several = isinstance(results, tuple | list)
         each = list(results) if several else [results]
-        if not each or not all(one is None or type(one) is FakeTensor and one.constant is None for one in each):
+        if not each or not all(one is None or (type(one) is FakeTensor and one.constant is None) for one in each):
             return UNKNOWN
         first = args[0] if args and type(args[0]) is FakeTensor else None
         if any(argument.alias_info is not None and argument.alias_info.is_write for argument in func._schema.arguments):

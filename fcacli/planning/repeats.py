@@ -3,7 +3,7 @@ a call like an earlier one is not traced, what it took is counted again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ class Call:
 
 
 def trace_once(module: nn.Module, meter: Meter) -> None:
-    """From now on `module` is traced once for each set of shapes. For fake tensors, without gradients; a call must keep its
-    inputs alive, and give back none of them."""
+    """From now on `module` is traced once for each set of shapes. For fake tensors, without gradients; its callers keep the
+    inputs of a call until it ends."""
     known: dict[Any, Call | None] = {}
     inner = module.forward
 
@@ -36,7 +36,9 @@ def trace_once(module: nn.Module, meter: Meter) -> None:
         leaves, structure = tree_flatten((args, kwargs))
         key = (str(structure), *[_like(leaf) for leaf in leaves])
         if (call := known.get(key)) is None:
-            known[key], given = _traced(lambda: inner(*args, **kwargs), meter)
+            known[key], given = _traced(
+                lambda: inner(*args, **kwargs), [_memory(x) for x in leaves if isinstance(x, Tensor)], meter
+            )
             return given
         meter.passing(call.peak)
         made = [torch.empty_strided(shape, stride, dtype=dtype) for shape, stride, dtype in call.results]
@@ -49,13 +51,20 @@ def _like(leaf: Any) -> Any:
     return (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 
-def _traced(work: Callable[[], Any], meter: Meter) -> tuple[Call | None, Any]:
-    """The call, unless its results share memory or are parts of something larger; and what it gave."""
+def _traced(work: Callable[[], Any], there: Sequence[int], meter: Meter) -> tuple[Call | None, Any]:
+    """The call, unless it gives back what was `there`, or parts of something larger; and what it gave."""
     before = meter.now
     with meter.apart() as apart:
         given = work()
     leaves, structure = tree_flatten(given)
+    if not all(isinstance(leaf, Tensor) for leaf in leaves):
+        return None, given
     results = tuple((tuple(leaf.shape), leaf.stride(), leaf.dtype) for leaf in leaves)
-    memories = {leaf.untyped_storage()._cdata: leaf.untyped_storage().nbytes() for leaf in leaves}
-    own = len(memories) == len(leaves) and sum(memories.values()) == sum(leaf.nbytes for leaf in leaves)
-    return Call(apart.peak - before, results, structure) if own else None, given
+    memories = {_memory(leaf): leaf.untyped_storage().nbytes() for leaf in leaves}
+    own = len(memories) == len(leaves) and not memories.keys() & set(there)
+    whole = sum(memories.values()) == sum(leaf.nbytes for leaf in leaves)
+    return Call(apart.peak - before, results, structure) if own and whole else None, given
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
