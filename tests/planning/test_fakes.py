@@ -103,9 +103,9 @@ def calls(*caches):
 
 def test_a_call_like_an_earlier_one_counts_its_peak_and_its_results_again():
     took, left = calls(None, None, None)
-    assert took == [3200] * 3 and left == [800] * 3
+    assert took == [4000] * 3 and left == [800] * 3
 
 
 def test_a_call_that_gives_back_its_input_is_traced_each_time():
     took, left = calls(torch.clone, torch.clone)
-    assert took == [3600] * 2 and left == [800] * 2
+    assert took == [4000] * 2 and left == [800] * 2
