@@ -55,7 +55,7 @@ class CountingFakes(FakeTensorMode):
 
     def _again(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         key = self._key(func, args, kwargs)
-        known = KNOWN.get(key, UNKNOWN) if key is not None else UNKNOWN
+        known: Any = KNOWN.get(key, UNKNOWN) if key is not None else UNKNOWN
         if known is IN_PLACE:
             return args[0]
         if known is VIEW:
@@ -152,4 +152,4 @@ def _memory(tensor: Tensor) -> int:
 
 def _size(tensor: Tensor | None) -> tuple[int, int] | None:
     """Bytes of its memory, and where it begins there."""
-    return None if tensor is None else (tensor.untyped_storage().nbytes(), tensor.storage_offset())
+    return None if tensor is None else (tensor.untyped_storage().nbytes(), int(tensor.storage_offset()))

@@ -176,8 +176,8 @@ class Planner:
             waiting = pixels * (self._decoded + 2 * batch) if what == "videos" else 0
             note = f"{batch} at once" if batch > 1 else ""
             otherwise = "in blocks from main memory" if in_blocks else "one by one"
-            sizes = {"least": least, "waiting": waiting}
-            yield self._phase(f"encoding {what}", whole.peak, whole.weights, note, **sizes, otherwise=otherwise)
+            name = f"encoding {what}"
+            yield self._phase(name, whole.peak, whole.weights, note, least=least, waiting=waiting, otherwise=otherwise)
 
     def _work(self, part: str, batch: int) -> Part:
         """Of an encoder on a batch, traced once."""
