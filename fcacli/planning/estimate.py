@@ -1,6 +1,7 @@
 """What a configuration would take, worked out from the traces of a similar one: for a search, which traces what it finds.
 
-What stays (base, weights, gradients, state) is exact; what is computed meanwhile is taken to be as it was.
+What stays (base, weights, gradients, state) is exact but for what the allocator rounds; what is computed meanwhile is taken to
+be as it was.
 """
 
 from __future__ import annotations
