@@ -60,18 +60,19 @@ def choose(
         estimate: bytes that would be needed; asked for when one is planned.
     """
     search, there = _Search(config, plan, fits, estimate), list(levers(config, asked, head_dim, layers))
-    search.works(there[: 2 if there[1:] and "checkpointing" in there[1] else 1])
+    search.works(there[: 2 if _recomputes(there[1:2]) else 1])
     while (pulled := search.likely_least(there)) is not None and not search.works(pulled):
         pass
     if pulled is None and not search.works(there):
         return search.tried
-    pulled = pulled or there
-    for lever in reversed(pulled[1:]):
-        fewer = [one for one in pulled if one is not lever]
-        if merged(fewer) != merged(pulled) and search.likely(fewer, CLOSE) and search.works(fewer):
-            pulled = fewer
+    pulled = search.checked(there, pulled or there)
     search.works(pulled)  # once more, so that it is the last
     return search.tried
+
+
+def _recomputes(pulled: Sequence[Changes]) -> bool:
+    """Without checkpointing estimates are lower bounds: it is let go only where nothing else is pulled."""
+    return any("checkpointing" in lever for lever in pulled)
 
 
 class _Search:
@@ -114,9 +115,21 @@ class _Search:
     def likely_least(self, there: list[Changes]) -> list[Changes] | None:
         """The first levers that suffice, without those of them that are not needed."""
         pulled = next((there[:count] for count in range(1, len(there) + 1) if self.likely(there[:count])), None)
-        for lever in reversed(pulled[1:-1] if pulled else []):  # without the last one it does not fit
-            fewer = [one for one in pulled or [] if one is not lever]
-            if merged(fewer) != merged(pulled or []) and self.likely(fewer):
+        return pulled and self._without_needless(pulled, self.likely)
+
+    def checked(self, there: list[Changes], pulled: list[Changes]) -> list[Changes]:
+        """What works with fewer levers than `pulled`, though estimates say that it just does not."""
+        shorter = (there[:count] for count in range(2, there.index(pulled[-1]) + 1))
+        if (found := next((first for first in shorter if self.likely(first, CLOSE) and self.works(first)), None)) is not None:
+            fewer = self._without_needless(found, self.likely)
+            pulled = fewer if self.works(fewer) else found
+        return self._without_needless(pulled, lambda fewer: self.likely(fewer, CLOSE) and self.works(fewer))
+
+    def _without_needless(self, pulled: list[Changes], suffices: Callable[[list[Changes]], bool]) -> list[Changes]:
+        """The costliest are let go first."""
+        for lever in reversed(pulled[1:-1]):  # without the last one it does not fit
+            fewer = [one for one in pulled if one is not lever]
+            if not _recomputes([lever]) and merged(fewer) != merged(pulled) and suffices(fewer):
                 pulled = fewer
         return pulled
 

@@ -26,7 +26,7 @@ def bytes_of(config) -> Memory:
 ESTIMATES = {
     "right": lambda config: bytes_of(config).needed,
     "low": lambda config: bytes_of(replace(config, checkpointing=True)).needed * 0.8,
-    "high": lambda config: bytes_of(config).needed * 1.02,
+    "high": lambda config: bytes_of(replace(config, checkpointing=True)).needed * 1.02,
 }
 
 
