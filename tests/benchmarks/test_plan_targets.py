@@ -37,6 +37,9 @@ TARGETS = {
 }
 TARGETS["cogvideox1.5-5b"] = TARGETS["cogvideox-5b"]
 
+ALL = 4 * len(SIZES) * len(BASES)
+"""Rows; a run that was stopped has fewer, and says so."""
+
 HEAD = [
     "# Which cards the real bases are planned to fit",
     "",
@@ -111,6 +114,6 @@ def test_cards_that_the_real_bases_are_planned_to_fit():
             start = time.process_time()
             rows += rows_of(name, size)
             print("\n".join(rows[-4:]), f"\n{time.process_time() - start:.0f} s of processor time", flush=True)
-            about = f"{machine()}. Made by `pytest -m benchmark tests/benchmarks/test_plan_targets.py`."
+            about = f"{machine()}. Made by `pytest -m benchmark tests/benchmarks/test_plan_targets.py`, {len(rows)} of {ALL} rows."
             RESULTS.write_text("\n".join([*HEAD, about, *COLUMNS, *rows]) + "\n")
-    assert len(rows) == 4 * len(SIZES) * len(BASES)
+    assert len(rows) == ALL
