@@ -47,6 +47,7 @@ HEAD = [
     "nothing encoded beforehand, so encoding, training, validation and saving are all in. A card has 0.6 GB less for CUDA's",
     "context, and tensors take 5 % more than their bytes (both assumed). Asked: the least width of the adapter that issue 7",
     "wants to fit, d the base's. Chosen is the first set of options that fits, in the order of what they cost.",
+    "Made by `pytest -m benchmark tests/benchmarks/test_plan_targets.py`.",
     "",
 ]
 COLUMNS = ["", "| base | clip | card | asked | planned | needs | peak in | options |", "|---|---|---|---|---|---|---|---|"]
@@ -114,6 +115,6 @@ def test_cards_that_the_real_bases_are_planned_to_fit():
             start = time.process_time()
             rows += rows_of(name, size)
             print("\n".join(rows[-4:]), f"\n{time.process_time() - start:.0f} s of processor time", flush=True)
-            about = f"{machine()}. Made by `pytest -m benchmark tests/benchmarks/test_plan_targets.py`, {len(rows)} of {ALL} rows."
+            about = f"{machine()}, {len(rows)} of {ALL} rows."
             RESULTS.write_text("\n".join([*HEAD, about, *COLUMNS, *rows]) + "\n")
     assert len(rows) == ALL
