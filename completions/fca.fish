@@ -63,6 +63,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l offload-activations -l 
 complete -c fca -n '__fish_seen_subcommand_from plan' -l base-weights -d 'The frozen bases: in full, in 8 bits or in 4' -x -a 'full fp8 int8 nf4'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l compile -l no-compile -d 'Run the blocks, frozen and trained, through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-every -d 'Steps between validations; 0 for only the last' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-clips -d 'Clips generated at a validation' -x
@@ -99,6 +100,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l offload-activations -l
 complete -c fca -n '__fish_seen_subcommand_from train' -l base-weights -d 'The frozen bases: in full, in 8 bits or in 4' -x -a 'full fp8 int8 nf4'
 complete -c fca -n '__fish_seen_subcommand_from train' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
+complete -c fca -n '__fish_seen_subcommand_from train' -l compile -l no-compile -d 'Run the blocks, frozen and trained, through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from train' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l run -d 'Name below runs/; an unfinished run of that name continues' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from train' -l new -d 'Start a new run even if an unfinished one could continue'
@@ -130,6 +132,7 @@ complete -c fca -n '__fish_seen_subcommand_from predict' -l steps -d 'Denoising 
 complete -c fca -n '__fish_seen_subcommand_from predict' -l guidance -d 'Classifier-free guidance; 1 for none' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l num -d 'Predictions; number n uses seed + n' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l seed -d 'Seed of the noise' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l compile -l no-compile -d 'Run the transformers blocks through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l offload -d 'Keep parts of the base in main memory: slower, less GPU memory' -x -a 'none model sequential'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l keep-generated-init -d 'Show the models own first frames instead of the given ones'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l out -d 'Folder to write' -x -a '(__fish_complete_directories)'
@@ -146,6 +149,8 @@ complete -c fca -n '__fish_seen_subcommand_from eval' -l num -d 'Predictions of 
 complete -c fca -n '__fish_seen_subcommand_from eval' -l no-others -d 'No rows for the workspaces other runs'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l i2v -d 'A row for a pre-trained pipeline: cogvideox-5b-i2v, cogvideox1.5-5b-i2v, a hub id or folder' -x
 complete -c fca -n '__fish_seen_subcommand_from eval' -l device -d 'cpu, cuda, cuda:1, ' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l gpus -d 'CUDA devices, each with its share of the clips; 0 for the CPU' -x
+complete -c fca -n '__fish_seen_subcommand_from eval' -l processes -d 'With --gpus 0: processes on the CPU' -x
 complete -c fca -n '__fish_seen_subcommand_from eval' -l pred -d 'Predicted videos' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l real -d 'True videos, paired by file name' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l given -d 'How many first frames are given; per-frame metrics leave them out' -x

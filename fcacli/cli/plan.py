@@ -92,7 +92,7 @@ def shown(planned: "Planned") -> Iterator[str]:
     yield f"{'phase':<24}{'device':>10}{'memory':>10}" if on_cuda else f"{'phase':<24}{'memory':>10}"
     for phase in memory.phases:
         least = phase.device_least if on_cuda else phase.host_least
-        less = f"; one by one {_gb(least)}" if least < (phase.device if on_cuda else phase.host) else ""
+        less = f"; {phase.otherwise} {_gb(least)}" if least < (phase.device if on_cuda else phase.host) else ""
         sizes = f"{_gb(phase.device):>10}{_gb(phase.host):>10}" if on_cuda else f"{_gb(phase.host):>10}"
         yield f"{phase.name:<24}{sizes}  {phase.note}{less}".rstrip()
     yield f"through training: {', '.join(f'{name} {_gb(size)}' for name, size in memory.parts.items())}"

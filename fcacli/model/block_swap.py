@@ -7,6 +7,7 @@ objects in the places of the waiting ones: what autograd has saved for a backwar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fcacli.model.bases import cogvideox_block as seam
 from fcacli.model.host_memory import page_locked
 
 ALIGNMENT = 256
@@ -26,6 +26,11 @@ AHEAD = 2
 def aligned(size: int) -> int:
     """Bytes that a tensor of `size` bytes takes in a buffer."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def most_at_once(blocks: Sequence[Sequence[int]]) -> int:
+    """Bytes that swapped blocks take on the device at most, given the bytes of each one's tensors."""
+    return sum(sorted(sum(map(aligned, sizes)) for sizes in blocks)[-AHEAD:])
 
 
 def spread(blocks: int, count: int) -> list[int]:
@@ -81,28 +86,30 @@ class Waiting:
 
 
 class BlockSwap:
-    """The swapped blocks of one transformer; made before anything of it is on the device.
+    """The swapped blocks of one model; made before anything of it is on the device.
 
     Args:
-        transformer: frozen, nothing attached.
-        count: blocks that are swapped.
-        device: where the others go, and these when they are used.
+        model: frozen, nothing attached.
+        blocks: those of it that are swapped, in the order of their use.
+        first_part: the module of a block that is called first.
+        device: where the rest goes, and these when they are used.
     """
 
-    def __init__(self, transformer: Any, count: int, device: torch.device):
-        blocks = getattr(transformer, seam.BLOCKS)
-        chosen = [blocks[index] for index in spread(len(blocks), count)]
-        self.blocks = [Waiting(block, device) for block in chosen]
+    def __init__(
+        self, model: nn.Module, blocks: Sequence[nn.Module], first_part: Callable[[Any], nn.Module], device: torch.device
+    ):
+        self.blocks: list[Waiting] = []
         self.device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._at: int | None = None
         self._next: tuple[int, Tensor, Any] | None = None
-        for waiting in self.blocks:
-            waiting.hide()
-        transformer.to(device)
-        for place, (block, waiting) in enumerate(zip(chosen, self.blocks, strict=True)):
+        for block in blocks:  # one by one, so that no more than one is there twice
+            self.blocks.append(Waiting(block, device))
+            self.blocks[-1].hide()
+        model.to(device)
+        for place, (block, waiting) in enumerate(zip(blocks, self.blocks, strict=True)):
             waiting.take_out()
-            seam.first_part(block).register_forward_pre_hook(lambda module, inputs, place=place: self._enter(place))
+            first_part(block).register_forward_pre_hook(lambda module, inputs, place=place: self._enter(place))
 
     def _enter(self, place: int) -> None:
         """A swapped block begins, again where its attention's input was recorded or where the backward pass turns."""

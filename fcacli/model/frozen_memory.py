@@ -10,7 +10,7 @@ from torch import nn
 from fcacli.config import Keeping
 from fcacli.model.base_weights import bytes_of_linear
 from fcacli.model.bases import cogvideox_block as seam
-from fcacli.model.block_swap import AHEAD, aligned, spread
+from fcacli.model.block_swap import aligned, most_at_once, spread
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def frozen_bytes(transformer: nn.Module, keeping: Keeping, dtype: torch.dtype) -
     there = [size for index, block in enumerate(blocks) if index not in waiting for size in _tensors(block, keeping, dtype)]
     linears = [module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)]
     dense = 0 if keeping.base_weights == "full" else max(linear.weight.numel() for linear in linears) * dtype.itemsize
-    passing = sum(sorted(buffers)[-AHEAD:]) + dense
+    passing = most_at_once(list(waiting.values())) + dense
     return FrozenBytes(device=sum(rest) + sum(there), host=sum(buffers), passing=passing)
 
 

@@ -18,6 +18,9 @@ CONTEXT = 600_000_000
 FRAGMENTATION = 0.05
 """Share of the tensors' peak that the caching allocator holds besides, in blocks that nothing fits into: assumed."""
 
+CLOSE = 0.97
+"""An estimate that comes so near to what fits is checked by a plan."""
+
 Changes = dict[str, Any]
 """Names and values as TrainOptions has them."""
 
@@ -42,46 +45,96 @@ def choose(
     head_dim: int,
     layers: int,
     plan: Callable[[TrainConfig], Memory],
-    fits: Callable[[Memory], bool],
+    fits: Callable[[int], bool],
+    estimate: Callable[[TrainConfig], int],
 ) -> list[Tried]:
-    """Those tried; the last one fits, or none does and it has all levers pulled.
+    """Those planned; the last one fits, or none does and it has all levers pulled.
 
-    Few are planned: how many levers it takes is found by halving, and then each of them is let go once.
+    Plans take time, so few are made: what an estimate finds is planned, which makes the estimate better, until a plan agrees.
 
     Args:
         asked: names of options that stay as they are.
         head_dim: of the base; an adapter's width is a multiple of it.
         layers: of the base.
+        fits: whether so many bytes of tensors do.
+        estimate: bytes that would be needed; asked for when one is planned.
     """
-    tried: list[Tried] = []
+    search, there = _Search(config, plan, fits, estimate), list(levers(config, asked, head_dim, layers))
+    search.works(there[: 2 if _recomputes(there[1:2]) else 1])
+    while (pulled := search.likely_least(there)) is not None and not search.works(pulled):
+        pass
+    if pulled is None and not search.works(there):
+        return search.tried
+    pulled = search.checked(there, pulled or there)
+    search.works(pulled)  # once more, so that it is the last
+    return search.tried
 
-    def works(pulled: Sequence[Changes]) -> bool:
+
+def _recomputes(pulled: Sequence[Changes]) -> bool:
+    """Without checkpointing estimates are lower bounds: it is let go only where nothing else is pulled."""
+    return any("checkpointing" in lever for lever in pulled)
+
+
+class _Search:
+    """What is known of sets of levers."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        plan: Callable[[TrainConfig], Memory],
+        fits: Callable[[int], bool],
+        estimate: Callable[[TrainConfig], int],
+    ):
+        self._config, self._plan, self._fits, self._estimate = config, plan, fits, estimate
+        self.tried: list[Tried] = []
+
+    def works(self, pulled: Sequence[Changes]) -> bool:
+        """By a plan; it is the last of those tried then."""
         try:
-            changed = apply(config, changes := merged(pulled))
+            changed = apply(self._config, changes := merged(pulled))
         except Misuse:  # some options need others
             return False
-        known = next((one for one in tried if one.config == changed), None)
+        known = self._known(changed)
         if known is None:
-            tried.append(Tried(changes, changed, plan(changed)))
+            self.tried.append(Tried(changes, changed, self._plan(changed)))
         else:
-            tried.remove(known)
-            tried.append(known)
-        return fits(tried[-1].memory)
+            self.tried.remove(known)
+            self.tried.append(known)
+        return self._fits(self.tried[-1].memory.needed)
 
-    there = list(levers(config, asked, head_dim, layers))
-    if works(there[:1]) or not works(there):
-        return tried
-    few, many = 1, len(there)
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if works(there[:middle]) else (middle, many)
-    pulled = there[:many]
-    for lever in reversed(pulled[1:-1]):  # without the last one it does not fit
-        fewer = [one for one in pulled if one is not lever]
-        if merged(fewer) != merged(pulled) and works(fewer):
-            pulled = fewer
-    works(pulled)  # once more, so that it is the last
-    return tried
+    def likely(self, pulled: Sequence[Changes], share: float = 1.0) -> bool:
+        """By an estimate of which so much counts; by the plan where there is one."""
+        try:
+            changed = apply(self._config, merged(pulled))
+        except Misuse:
+            return False
+        if (known := self._known(changed)) is not None:
+            return self._fits(known.memory.needed)
+        return self._fits(round(self._estimate(changed) * share))
+
+    def likely_least(self, there: list[Changes]) -> list[Changes] | None:
+        """The first levers that suffice, without those of them that are not needed."""
+        pulled = next((there[:count] for count in range(1, len(there) + 1) if self.likely(there[:count])), None)
+        return pulled and self._without_needless(pulled, self.likely)
+
+    def checked(self, there: list[Changes], pulled: list[Changes]) -> list[Changes]:
+        """What works with fewer levers than `pulled`, though estimates say that it just does not."""
+        shorter = (there[:count] for count in range(2, there.index(pulled[-1]) + 1))
+        if (found := next((first for first in shorter if self.likely(first, CLOSE) and self.works(first)), None)) is not None:
+            fewer = self._without_needless(found, self.likely)
+            pulled = fewer if self.works(fewer) else found
+        return self._without_needless(pulled, lambda fewer: self.likely(fewer, CLOSE) and self.works(fewer))
+
+    def _without_needless(self, pulled: list[Changes], suffices: Callable[[list[Changes]], bool]) -> list[Changes]:
+        """The costliest are let go first."""
+        for lever in reversed(pulled[1:-1]):  # without the last one it does not fit
+            fewer = [one for one in pulled if one is not lever]
+            if not _recomputes([lever]) and merged(fewer) != merged(pulled) and suffices(fewer):
+                pulled = fewer
+        return pulled
+
+    def _known(self, config: TrainConfig) -> Tried | None:
+        return next((one for one in self.tried if one.config == config), None)
 
 
 def merged(pulled: Sequence[Changes]) -> Changes:

@@ -12,6 +12,8 @@ from torch import nn
 from fcacli.config import ClipConfig
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.bases.frames import safe_frames
+from fcacli.model.bases.parts import text_blocks
+from fcacli.model.block_swap import most_at_once
 from fcacli.planning.live import Meter
 
 
@@ -23,6 +25,8 @@ class Part:
     """Bytes."""
     peak: int
     """Bytes, the weights included."""
+    spared: int = 0
+    """Of the peak, what can wait in main memory where the device has no room: blocks of the text encoder, but for two."""
 
 
 Work = Callable[[CogVideoX, ClipConfig, int], object]
@@ -34,7 +38,12 @@ def trace_part(base: CogVideoX, part: str, clip: ClipConfig, batch: int, meter: 
     weights = _weights(getattr(base, part), meter)
     WORK[part](base, clip, batch)
     meter.mark(part)
-    return Part(weights, meter.marks[part])
+    return Part(weights, meter.marks[part], _spared(base) if part == "text_encoder" else 0)
+
+
+def _spared(base: CogVideoX) -> int:
+    blocks = [[parameter.nbytes for parameter in block.parameters()] for block in text_blocks(base.text_encoder)]
+    return max(0, sum(map(sum, blocks)) - most_at_once(blocks))
 
 
 def trace_decoding(base: CogVideoX, clip: ClipConfig, meter: Meter) -> Part:

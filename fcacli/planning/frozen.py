@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from fcacli.config import Keeping
 from fcacli.model.frozen_memory import frozen_bytes
-from fcacli.planning.live import CountingFakes, Meter
 from fcacli.planning.shaped import ShapedBase
 
 
@@ -31,13 +30,10 @@ def swapped(base: ShapedBase, keeping: Keeping) -> Swapped:
     base.keep(keeping)
     if not keeping.block_swap:
         return Swapped(0, 0, 0)
-    with CountingFakes(Meter()):
-        transformer = base.again().transformer
-    kept, whole = (frozen_bytes(transformer, one, base.dtype) for one in (keeping, replace(keeping, block_swap=0)))
+    kept, whole = (frozen_bytes(base.shapes, one, base.dtype) for one in (keeping, replace(keeping, block_swap=0)))
     return Swapped(whole.device - kept.device, kept.passing - whole.passing, kept.host)
 
 
 def as_loaded(base: ShapedBase) -> int:
     """Bytes of the transformer as it is read into main memory, before it is kept in any other way."""
-    with CountingFakes(Meter()):
-        return frozen_bytes(base.again().transformer, Keeping(), base.dtype).device
+    return frozen_bytes(base.shapes, Keeping(), base.dtype).device

@@ -7,11 +7,11 @@ operation takes for itself while it runs is not seen; `Meter.also` adds what is 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Also = Callable[[Any, Any], int]
@@ -20,6 +20,13 @@ Also = Callable[[Any, Any], int]
 
 def nothing(operation: Any, args: Any) -> int:
     return 0
+
+
+class Apart:
+    """Of a stretch of work."""
+
+    peak = 0
+    """Bytes, all that was there included; when it has ended."""
 
 
 class Meter:
@@ -48,13 +55,26 @@ class Meter:
         """Forget the peak so far."""
         self._peak = self.now
 
+    def passing(self, size: int) -> None:
+        """So many bytes more have been there for a while."""
+        self._peak = max(self._peak, self.now + size)
+
+    @contextmanager
+    def apart(self) -> Iterator[Apart]:
+        """The peak of what is done inside, which counts outside too."""
+        before, self._peak = self._peak, self.now
+        apart = Apart()
+        yield apart
+        apart.peak = self._peak
+        self._peak = max(before, self._peak)
+
     def made(self, operation: Any, args: Any, results: Any) -> None:
         """An operation has run."""
         for result in results if isinstance(results, list | tuple) else (results,):
             if isinstance(result, Tensor):
                 self.see(result)
         if extra := self._also(operation, args):
-            self._peak = max(self._peak, self.now + extra)
+            self.passing(extra)
 
     def see_all(self, tensors: Iterable[Tensor]) -> None:
         """Those that were there before."""
@@ -75,26 +95,6 @@ class Meter:
         self._living[key] = weakref.ref(storage, gone)
         self.now += size
         self._peak = max(self._peak, self.now)
-
-
-class CountingFakes(FakeTensorMode):
-    """All that is computed inside is fake, and counted."""
-
-    def __init__(self, meter: Meter):
-        super().__init__(allow_non_fake_inputs=True)
-        self._meter, self._inside = meter, False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self._inside:  # torch finds out a result's shape by a slower form of the operation, which has results of its own
-            return super().__torch_dispatch__(func, types, args, kwargs)
-        self._inside = True
-        try:
-            results = super().__torch_dispatch__(func, types, args, kwargs)
-        finally:
-            self._inside = False
-        self.fake_tensor_converter.meta_converter.tensor_memo.clear()  # of new parameters; peft could not convert them
-        self._meter.made(func, args, results)
-        return results
 
 
 class Counting(TorchDispatchMode):

@@ -17,8 +17,11 @@ from fcacli.model.bases.frames import safe_frames
 from fcacli.planning import cuda
 from fcacli.planning.cpu import convolution_workspace
 from fcacli.planning.encoders import Part, trace_decoding, trace_part
+from fcacli.planning.estimate import Estimates
+from fcacli.planning.fakes import CountingFakes
 from fcacli.planning.frozen import as_loaded, swapped
-from fcacli.planning.live import CountingFakes, Meter
+from fcacli.planning.live import Meter
+from fcacli.planning.repeats import trace_once
 from fcacli.planning.shaped import Kind, ShapedBase
 from fcacli.planning.training import Marks, at_depth, fake_optimizer, trace_training
 
@@ -35,11 +38,13 @@ class Phase:
     device: int
     """Peak of tensors on the device; 0 on the CPU, where they are in main memory."""
     device_least: int
-    """With the smaller batches on which it goes on by itself where memory ends."""
+    """With what it does by itself where memory ends, see `otherwise`."""
     host: int
     """Peak of tensors in main memory."""
     host_least: int
     note: str = ""
+    otherwise: str = "one by one"
+    """How it works in the least memory."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,21 @@ class Planner:
         self._parts: dict[tuple[str, int], Part] = {}
         self._decodings: dict[bool, Part] = {}
         self._trained: list[tuple[TrainConfig, Marks]] = []
+        self._estimates = Estimates(base, kind)
 
     def memory(self, config: TrainConfig) -> Memory:
         """Peaks of all phases under `config`."""
-        marks, swap = self._training(config), swapped(self._base, config.keeping)
+        return self._put_together(config, self._training(config))
+
+    def estimate(self, config: TrainConfig) -> int:
+        """What `memory` would most likely find needed, from what it has traced: bytes; see planning/estimate.py."""
+        same = _in_traces(config)
+        found = next((marks for traced, marks in self._trained if traced == same), None)
+        return self._put_together(config, found or self._estimates.marks(same, self._trained)).needed
+
+    def _put_together(self, config: TrainConfig, marks: Marks) -> Memory:
+        """The phases of a training of which these are the traces."""
+        swap = swapped(self._base, config.keeping)
         on_cuda = self.kind == "cuda"
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
         stays["base"] -= swap.gone
@@ -127,8 +143,8 @@ class Planner:
         return as_loaded(self._base)
 
     def _training(self, config: TrainConfig) -> Marks:
-        """Marks of the training itself; swapping blocks and decoding in tiles are not in them, and traced for none."""
-        same = replace(config, block_swap=0, vae_tiling=False)
+        """Marks of the training itself, traced once."""
+        same = _in_traces(config)
         found = next((marks for traced, marks in self._trained if traced == same), None)
         if found is None:
             found = at_depth(lambda layers: self._traced(self._train, layers, same), self._base.layers)
@@ -138,24 +154,30 @@ class Planner:
     # ---------------------------------------------------------------- phases
 
     def _phase(
-        self, name: str, tensors: int, passing: int, note: str = "", *, least: int | None = None, waiting: int = 0
+        self, name: str, tensors: int, passing: int, note: str = "", *, least: int | None = None, waiting: int = 0, **more: str
     ) -> Phase:
         """Of tensors on the device, and of main memory: what passes through it to a CUDA device, and what waits in it."""
         least = tensors if least is None else least
         if self.kind == "cuda":
-            return Phase(name, tensors, least, passing + waiting, passing + waiting, note)
-        return Phase(name, 0, 0, tensors + waiting, least + waiting, note)
+            return Phase(name, tensors, least, passing + waiting, passing + waiting, note, **more)
+        return Phase(name, 0, 0, tensors + waiting, least + waiting, note, **more)
 
     def _encoding(self, others: int) -> Iterator[Phase]:
-        """Of each encoder. What it does with smaller batches is looked at where it needs more than the `others`."""
+        """Of each encoder. What it does with smaller batches, or the text encoder block by block, is looked at where it needs
+        more than the `others`."""
         for part, what in PARTS.items() if self._batches else ():
             batch = self._batches[what]
             whole = self._work(part, batch)
-            least = self._work(part, 1).peak if whole.peak > others else whole.peak
+            in_blocks = whole.spared > 0 and self.kind == "cuda"
+            least = whole.peak
+            if whole.peak > others:
+                least = whole.peak - whole.spared if in_blocks else self._work(part, 1).peak
             pixels = self._clip.width * self._clip.height * 3 * safe_frames(self._clip.frames)
             waiting = pixels * (self._decoded + 2 * batch) if what == "videos" else 0
             note = f"{batch} at once" if batch > 1 else ""
-            yield self._phase(f"encoding {what}", whole.peak, whole.weights, note, least=least, waiting=waiting)
+            otherwise = "in blocks from main memory" if in_blocks else "one by one"
+            name = f"encoding {what}"
+            yield self._phase(name, whole.peak, whole.weights, note, least=least, waiting=waiting, otherwise=otherwise)
 
     def _work(self, part: str, batch: int) -> Part:
         """Of an encoder on a batch, traced once."""
@@ -183,7 +205,17 @@ class Planner:
         return trace_training(self._base.again(layers, config.keeping), config, meter, self.kind, fake_optimizer)
 
     def _part(self, meter: Meter, part: str, batch: int) -> Part:
-        return trace_part(self._base.again(), part, self._clip, batch, meter)
+        base = self._base.again()
+        if part == "vae":
+            trace_once(base.vae.encoder, meter)
+        return trace_part(base, part, self._clip, batch, meter)
 
     def _decode(self, meter: Meter, tiling: bool) -> Part:
-        return trace_decoding(self._base.again(keeping=Keeping(vae_tiling=tiling)), self._clip, meter)
+        base = self._base.again(keeping=Keeping(vae_tiling=tiling))
+        trace_once(base.vae.decoder, meter)
+        return trace_decoding(base, self._clip, meter)
+
+
+def _in_traces(config: TrainConfig) -> TrainConfig:
+    """Swapping blocks and decoding in tiles are not in the traces of a training."""
+    return replace(config, block_swap=0, vae_tiling=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,8 @@ from fcacli.model.base_weights import store
 from fcacli.model.bases import BaseSpec
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.bases.published import part_configs
+from fcacli.planning.fakes import CountingFakes
+from fcacli.planning.live import Meter
 
 Configs = Mapping[str, Mapping[str, Any]]
 """Of the parts, see model/bases/published.py."""
@@ -55,6 +58,12 @@ class ShapedBase(CogVideoX):
         made = ShapedBase(self.spec, self._configs, self.dtype, layers)
         made.keep(replace(keeping or Keeping(), block_swap=0, compile=False))
         return made
+
+    @cached_property
+    def shapes(self) -> Any:
+        """The whole transformer, nothing rounded or attached, outside of CountingFakes too: to count weights."""
+        with CountingFakes(Meter()):
+            return self.again().transformer
 
     def _part(self, name: str) -> Any:
         if name not in self._parts:

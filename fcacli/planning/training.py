@@ -72,9 +72,8 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
     _sampling(base, adapter, config, parameters, meter)
     _recompute(base, config)
     inputs = meter.now
-    if config.offload_activations:  # the buffers of block inputs stay from the first step on
-        _step(base, adapter, config, optimizer, meter, kind)
-        meter.marks = {"sampling": meter.marks["sampling"]}
+    if config.offload_activations:  # the buffers of block inputs stay from the first forward pass on
+        _forward(base, adapter, config, kind)
     stays["block inputs"] = meter.now - inputs
     if config.accumulate > 1:  # all but the first batch of a step find gradients
         for parameter in parameters:
@@ -123,6 +122,12 @@ def _recompute(base: CogVideoX, config: TrainConfig) -> None:
         base.transformer.enable_gradient_checkpointing()
     if config.offload_activations:
         keep_inputs_in_main_memory(base.transformer)
+
+
+def _forward(base: CogVideoX, adapter: Adapter, config: TrainConfig, kind: Kind) -> None:
+    """A forward pass, and nothing of it is kept."""
+    with attention_kernels(config, torch.device("cpu")) if kind == "cpu" else nullcontext(), _autocast(config):
+        diffusion_loss(base, adapter, *_batch(base, config))
 
 
 def _step(

@@ -119,7 +119,7 @@ def plan(
         tried = [_as_asked(config, planner)]
     else:
         tried = _fitting(config, options, base, planner, _room_of_card(gpu_memory), report)
-        if not _room_of_card(gpu_memory)(tried[-1].memory):
+        if not _room_of_card(gpu_memory)(tried[-1].memory.needed):
             raise _nothing_fits(tried, gpu_memory)
     return _planned(
         workspace, options, spec, tried, _disk(base, config, encodings), keep, gpu_memory, gpus if kind == "cpu" else gpus or 1
@@ -144,14 +144,14 @@ def require_room(
     encoded = all_encoded(loaded, dataset, config.clip)
     planner = _planner(base, config, kind, _encodings(base, dataset, config), encoded)
     fits = _room_free(free)
-    if fits((asked := _as_asked(config, planner)).memory):
+    if fits((asked := _as_asked(config, planner)).memory.needed):
         return
     tried = _fitting(config, options, base, planner, fits, report)
     where = "GPU memory" if kind == "cuda" else "memory"
     peak = asked.memory.peak.name
     message = f"{peak} needs {_gb(asked.memory.needed)} of {where}, {_gb(free)} are free (fca plan shows all phases)"
     line = f"fca train {as_arguments(replace(options, **tried[-1].changes), gpus)}"
-    found = fits(tried[-1].memory)
+    found = fits(tried[-1].memory.needed)
     raise FcaError(
         message, f"{line}\nor --force, to try it" if found else "a smaller --size, fewer --frames, or --force, to try it"
     )
@@ -221,7 +221,7 @@ def _fitting(
     options: TrainOptions,
     base: ShapedBase,
     planner: Planner,
-    fits: Callable[[Memory], bool],
+    fits: Callable[[int], bool],
     report: Report,
 ) -> list[Tried]:
     from fcacli.planning.choice import choose
@@ -234,20 +234,21 @@ def _fitting(
         report(Message(f"planning {_shown(config)}", "detail"))
         return planner.memory(config)
 
-    return choose(config, asked, base.head_dim, base.layers, memory, fits)
+    return choose(config, asked, base.head_dim, base.layers, memory, fits, planner.estimate)
 
 
-def _room_of_card(size: int) -> Callable[[Memory], bool]:
+def _room_of_card(size: int) -> Callable[[int], bool]:
+    """Whether a peak of so many bytes of tensors fits."""
     from fcacli.planning.choice import card_for
 
-    return lambda memory: card_for(memory.needed) <= size
+    return lambda needed: card_for(needed) <= size
 
 
-def _room_free(size: int) -> Callable[[Memory], bool]:
+def _room_free(size: int) -> Callable[[int], bool]:
     """What is free has CUDA's context behind it already."""
     from fcacli.planning.choice import card_for
 
-    return lambda memory: card_for(memory.needed, context=0) <= size
+    return lambda needed: card_for(needed, context=0) <= size
 
 
 def _nothing_fits(tried: list[Tried], gpu_memory: int) -> FcaError:

@@ -6,7 +6,8 @@ from torch.nn import functional
 
 from fcacli.model.functional import attend
 from fcacli.planning.cuda import as_on_cuda, attention_workspace
-from fcacli.planning.live import CountingFakes, Meter
+from fcacli.planning.fakes import CountingFakes
+from fcacli.planning.live import Meter
 
 
 def norm_under_autocast() -> torch.Tensor:

@@ -7,7 +7,8 @@ from test_training import NONE_AT_ONCE, config_of, traced
 
 from fcacli.config import Keeping, SampleConfig
 from fcacli.model.attach import attach
-from fcacli.model.bases import load_base, resolve_base
+from fcacli.model.bases import load_base, parts, resolve_base
+from fcacli.model.block_swap import aligned
 from fcacli.planning.encoders import WORK, trace_decoding, trace_part
 from fcacli.planning.memory import Planner
 from fcacli.planning.shaped import shaped_base
@@ -33,6 +34,23 @@ def test_a_part_at_work(planned, part):
     assert parts.peak >= 0.98 * live
     assert parts.peak == pytest.approx(allocated, rel=0.1, abs=PICTURES if part == "image_encoder" else None)
     assert 0 < parts.weights < parts.peak
+
+
+def test_a_text_encoder_whose_blocks_wait(tmp_path, write_base, monkeypatch):
+    """Counted on the CPU: what is there in all, without the main memory in which the blocks wait."""
+    from transformers import T5Config, T5EncoderModel
+
+    folder = write_base(tmp_path / "base")
+    T5EncoderModel(T5Config.from_pretrained(folder / "text_encoder", num_layers=6)).save_pretrained(folder / "text_encoder")
+    spec = resolve_base(str(folder))
+    clip = config_of(spec, adapter_width=32).clip
+    whole = Planner(shaped_base(spec, "cpu"), clip, "cpu", NONE_AT_ONCE)._work("text_encoder", 3)
+    monkeypatch.setattr(parts, "has_room", lambda device, size: False)
+    base = load_base(spec)
+    blocks = [sum(aligned(p.nbytes) for p in block.parameters()) for block in base.text_encoder.encoder.block]
+    live, _ = counted(lambda meter: trace_part(base, "text_encoder", clip, 3, meter))
+    assert whole.peak - whole.spared == pytest.approx(live - sum(blocks), rel=0.02)
+    assert whole.spared > sum(blocks[2:]) * 0.9
 
 
 @pytest.mark.parametrize("tiling", [False, True], ids=["whole", "in tiles"])

@@ -55,6 +55,13 @@ def test_only_what_an_encoder_cannot_do_with_less_counts(planner_of):
     assert memory.needed == 500 and memory.peak.name == "training step"
 
 
+def test_where_the_text_encoder_has_no_room_its_blocks_wait_in_main_memory(planner_of, monkeypatch):
+    monkeypatch.setattr(planner_module, "trace_part", lambda base, part, clip, batch, meter: Part(900, 1000, 800))
+    captions = planner_of("cuda").phases[0]
+    assert (captions.device, captions.device_least) == (1000, 200) and "in blocks" in captions.otherwise
+    assert planner_of("cpu").phases[0].host_least == 1000
+
+
 def test_what_is_encoded_is_not_planned(planner_of):
     assert not [phase for phase in planner_of("cuda", batches={}).phases if phase.name.startswith("encoding")]
 

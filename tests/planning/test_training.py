@@ -74,13 +74,16 @@ def test_planned_bytes_are_the_counted_ones(folder_of, options):
     assert max(planned.values()) == pytest.approx(real["base"] + allocated, rel=0.05)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fields", [{}, {"checkpointing": True, "batch_size": 1}], ids=["keeping", "recomputing"])
-def test_a_deep_transformer_is_two_shallow_ones_continued(folder_of, fields):
-    spec = resolve_base(str(folder_of("absolute")))
+DEEP = [name if name == "fca, half the width, adamw" else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS]
+
+
+@pytest.mark.parametrize("options", DEEP)
+def test_a_deep_transformer_is_two_shallow_ones_continued(folder_of, options):
+    kind, fields = OPTIONS[options]
+    spec = resolve_base(str(folder_of(kind)))
     config = config_of(spec, **fields)
     whole, continued = traced(spec, config, 7), at_depth(lambda layers: traced(spec, config, layers), 7)
-    for name in ("base", "adapter", "optimizer", "sampling"):
+    for name in ("base", "adapter", "optimizer", "block inputs", "sampling"):
         assert continued[name] == pytest.approx(whole[name], rel=0.005), name
     peaks = [max(size for name, size in marks.items() if name.startswith("step/")) for marks in (continued, whole)]
     assert peaks[0] == pytest.approx(peaks[1], rel=0.01)

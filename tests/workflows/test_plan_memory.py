@@ -60,6 +60,7 @@ def untraced(monkeypatch):
         return Memory(planner.kind, (phase,), {"adapter": 1}, 1)
 
     monkeypatch.setattr(Planner, "memory", memory)
+    monkeypatch.setattr(Planner, "estimate", lambda planner, config: memory(planner, config).needed)
 
 
 def test_every_phase_is_planned_and_the_worst_one_named(planned):

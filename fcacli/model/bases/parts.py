@@ -48,27 +48,59 @@ def _load(name: str, folder: Path, read: Callable[[], Any]) -> Any:
 
 def _model(base: CogVideoX, name: str) -> Any:
     import diffusers
-    import transformers
 
     folder = base.folder / name
-    if name == "text_encoder":
-        read = lambda: transformers.T5EncoderModel.from_pretrained(folder, dtype=base.dtype, **LOCAL)  # noqa: E731
-    else:
-        kind = {"transformer": diffusers.CogVideoXTransformer3DModel, "vae": diffusers.AutoencoderKLCogVideoX}[name]
-        read = lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, **LOCAL)  # noqa: E731
-    model = _load(name, folder, read).requires_grad_(False).eval()
+    kind = {"transformer": diffusers.CogVideoXTransformer3DModel, "vae": diffusers.AutoencoderKLCogVideoX}[name]
+    model = _load(name, folder, lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, **LOCAL))
+    model = model.requires_grad_(False).eval()
     return _kept(base, model) if name == "transformer" else model.to(base.device)
+
+
+BESIDE = 1_000_000_000
+"""Bytes that encoding captions takes at most beside the weights: with T5-XXL and 16 captions at once half of it is planned."""
+
+
+def _text_encoder(base: CogVideoX, name: str) -> Any:
+    """On the device, or where that has no room for it, in main memory, from where its blocks are copied when they are used:
+    the same bits."""
+    import transformers
+
+    from fcacli.model.block_swap import BlockSwap
+
+    folder = base.folder / name
+    model = _load(name, folder, lambda: transformers.T5EncoderModel.from_pretrained(folder, dtype=base.dtype, **LOCAL))
+    model = model.requires_grad_(False).eval()
+    if has_room(base.device, sum(parameter.nbytes for parameter in model.parameters()) + BESIDE):
+        return model.to(base.device)
+    BlockSwap(model, text_blocks(model), lambda block: block, base.device)
+    return model
+
+
+def text_blocks(text_encoder: Any) -> Any:
+    """The blocks of a T5EncoderModel, nearly all of its weights."""
+    return text_encoder.encoder.block
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether so many bytes are free on a CUDA device, torch's unused ones counted; elsewhere it is not asked."""
+    if device.type != "cuda":
+        return True
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused >= size
 
 
 def _kept(base: CogVideoX, transformer: Any) -> Any:
     """The frozen transformer in the memory that `base.keeping` gives it, compiled if that says so."""
     from fcacli.model.base_weights import store
-    from fcacli.model.block_swap import BlockSwap
+    from fcacli.model.bases import cogvideox_block as seam
+    from fcacli.model.block_swap import BlockSwap, spread
     from fcacli.model.compiling import compile_blocks
 
-    store(transformer.transformer_blocks, base.keeping.base_weights, base.device)
+    blocks = getattr(transformer, seam.BLOCKS)
+    store(blocks, base.keeping.base_weights, base.device)
     if base.keeping.block_swap:
-        BlockSwap(transformer, base.keeping.block_swap, base.device)
+        swapped = [blocks[index] for index in spread(len(blocks), base.keeping.block_swap)]
+        BlockSwap(transformer, swapped, seam.first_part, base.device)
     else:
         transformer.to(base.device)
     if base.keeping.compile:
@@ -130,7 +162,7 @@ def _image_encoder(base: CogVideoX, name: str) -> Any:
 LOADERS: dict[str, Callable[[CogVideoX, str], Any]] = {
     "transformer": _model,
     "vae": _model,
-    "text_encoder": _model,
+    "text_encoder": _text_encoder,
     "tokenizer": _tokenizer,
     "scheduler": _scheduler,
     "image_encoder": _image_encoder,

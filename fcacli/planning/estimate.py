@@ -1,0 +1,105 @@
+"""What a configuration would take, worked out from the traces of a similar one: for a search, which traces what it finds.
+
+What stays (base, weights, gradients, state) is exact but for what the allocator rounds; what is computed meanwhile is taken to
+be as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+from fcacli.config import AdapterConfig, TrainConfig
+from fcacli.model.attach import attach
+from fcacli.model.frozen_memory import frozen_bytes
+from fcacli.planning.fakes import CountingFakes
+from fcacli.planning.live import Meter
+from fcacli.planning.shaped import Kind, ShapedBase
+from fcacli.planning.training import Marks
+from fcacli.training.footprint import TrainedMemory, trained_memory
+
+Traced = tuple[TrainConfig, Marks]
+SHALLOW = (1, 2)
+"""Layers of the adapters whose weights are counted; deeper ones continue them."""
+
+
+class Estimates:
+    """Of one base at one clip size."""
+
+    def __init__(self, base: ShapedBase, kind: Kind):
+        self._base, self._kind = base, kind
+        self._weights: dict[AdapterConfig, list[list[int]]] = {}
+
+    def marks(self, config: TrainConfig, traced: Sequence[Traced]) -> Marks:
+        """Of `config`, from those that were traced; without checkpointing they are a lower bound."""
+        near, marks = max(traced, key=lambda one: _alike(one[0], config))
+        was, will = self._trained(near), self._trained(config)
+        base, passing = (new - old for new, old in zip(self._frozen(config), self._frozen(near), strict=True))
+        adapter, gradients = will.weights - was.weights, will.gradients - was.gradients
+        state, inputs = self._state(will) - self._state(was), self._inputs(config) - self._inputs(near)
+        there = base + passing + adapter + state - inputs * (self._kind == "cuda")
+        shifts = {
+            "base": base,
+            "adapter": adapter,
+            "optimizer": state,
+            "optimizer, host": will.host - was.host,
+            "block inputs": inputs,
+            "sampling": base + passing + 2 * adapter + state * (self._kind == "cpu"),
+            "step/forward": there + gradients * (config.accumulate > 1),
+            "step/backward": there + gradients,
+            "step/clipping": there + gradients,
+            "step/optimizer": there + gradients + will.step - was.step,
+        }
+        stays = sum(marks[name] for name in ("base", "adapter", "optimizer"))
+        more = config.batch_size / near.batch_size - 1
+        return {
+            name: size + shifts[_stage(name)] + round(more * max(0, size - stays) * name.startswith("step/"))
+            for name, size in marks.items()
+        }
+
+    def _state(self, trained: TrainedMemory) -> int:
+        return trained.state if self._kind == "cuda" else trained.state + trained.host
+
+    def _frozen(self, config: TrainConfig) -> tuple[int, int]:
+        """Bytes of the transformer, and of what of it is made dense for a while."""
+        counted = frozen_bytes(self._base.shapes, replace(config.keeping, block_swap=0), self._base.dtype)
+        return counted.device, counted.passing
+
+    def _inputs(self, config: TrainConfig) -> int:
+        """Bytes of the inputs of all blocks in main memory."""
+        if not config.offload_activations:
+            return 0
+        frames, _, height, width = self._base.latent_shape(config.clip)
+        tokens = frames // self._base.temporal_patch * height * width // self._base.config("transformer")["patch_size"] ** 2
+        each = (tokens + self._base.text_length) * self._base.d * self._base.dtype.itemsize
+        return self._base.layers * config.batch_size * each
+
+    def _trained(self, config: TrainConfig) -> TrainedMemory:
+        if config.adapter not in self._weights:
+            self._weights[config.adapter] = [self._weights_at(layers, config) for layers in SHALLOW]
+        low, high = (trained_memory(sizes, config, self._kind) for sizes in self._weights[config.adapter])
+        steps = self._base.layers - SHALLOW[1]
+        values = {one.name: (getattr(low, one.name), getattr(high, one.name)) for one in fields(TrainedMemory)}
+        deep = {name: size + steps * (size - less) for name, (less, size) in values.items()}
+        return TrainedMemory(**deep | {"step": high.step})
+
+    def _weights_at(self, layers: int, config: TrainConfig) -> list[int]:
+        with CountingFakes(Meter()):
+            adapter = attach(self._base.again(layers), config.adapter, config.clip)
+            return [parameter.numel() for _, parameter in adapter.trainable()]
+
+
+DECIDE: tuple[tuple[str, int], ...] = (
+    *(("checkpointing", 8), ("batch_size", 4), ("adapter", 2), ("weights", 2)),
+    *(("base_weights", 2), ("offload_activations", 2), ("optimizer", 1), ("offload_optimizer", 1)),
+)
+"""Fields, and how much it matters that they are the same."""
+
+
+def _alike(one: TrainConfig, other: TrainConfig) -> int:
+    return sum(weight for name, weight in DECIDE if getattr(one, name) == getattr(other, name))
+
+
+def _stage(name: str) -> str:
+    """Of step/forward 1, step/backward <place> and so on, the stage."""
+    return name if name.count(" ") == 0 or not name.startswith("step/") else name.split(" ")[0]
