@@ -146,38 +146,47 @@ def _draw_thing(canvas: _Canvas, thing: Thing, state: np.ndarray) -> None:
     canvas.place(0.0, 0.0, 0.0)
 
 
+WHITE: Colour = (246, 246, 242)
+
+
 def _ball(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    """Round, with a white stripe."""
     canvas.ellipse(0, 0, r, r, dark)
-    canvas.ellipse(-0.08 * r, -0.1 * r, 0.84 * r, 0.82 * r, colour)
-    canvas.ellipse(-0.34 * r, -0.38 * r, 0.26 * r, 0.22 * r, light)
+    canvas.ellipse(-0.06 * r, -0.08 * r, 0.88 * r, 0.86 * r, colour)
+    turn = np.linspace(-0.36, 0.36, 7)
+    rim = np.concatenate([np.stack([np.sin(turn), -np.cos(turn)], 1), np.stack([np.sin(turn[::-1]), np.cos(turn)], 1)])
+    canvas.polygon(rim * r, WHITE)
 
 
 def _box(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    """Wide and low, with a light lid."""
+
     def rect(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
         return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) * r
 
-    canvas.polygon(rect(-0.92, -0.9, 0.92, 0.9), dark)
-    canvas.polygon(rect(-0.76, -0.2, 0.76, 0.74), colour)
-    canvas.polygon(rect(-0.76, -0.74, 0.76, -0.34), light)
+    canvas.polygon(rect(-1.1, -0.62, 1.1, 0.78), dark)
+    canvas.polygon(rect(-0.98, 0.0, 0.98, 0.68), colour)
+    canvas.polygon(rect(-0.98, -0.52, 0.98, -0.1), light)
 
 
 def _cup(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    """White inside, with a handle on the right."""
     turn = np.linspace(-np.pi / 2, np.pi / 2, 9)
-    handle = np.stack([0.62 + 0.36 * np.cos(turn), 0.05 + 0.36 * np.sin(turn)], 1) * r
+    handle = np.stack([0.56 + 0.42 * np.cos(turn), 0.22 + 0.4 * np.sin(turn)], 1) * r
     canvas.line(handle, dark, 0.3 * r)
-    canvas.polygon(np.array([[-0.86, -0.62], [0.7, -0.62], [0.48, 0.94], [-0.64, 0.94]]) * r, dark)
-    canvas.polygon(np.array([[-0.7, -0.5], [0.54, -0.5], [0.36, 0.8], [-0.52, 0.8]]) * r, colour)
-    canvas.ellipse(-0.08 * r, -0.62 * r, 0.78 * r, 0.28 * r, light)
-    canvas.ellipse(-0.08 * r, -0.6 * r, 0.56 * r, 0.16 * r, dark)
+    canvas.polygon(np.array([[-0.94, -0.6], [0.7, -0.6], [0.5, 0.96], [-0.74, 0.96]]) * r, dark)
+    canvas.polygon(np.array([[-0.8, -0.5], [0.56, -0.5], [0.4, 0.84], [-0.64, 0.84]]) * r, colour)
+    canvas.ellipse(-0.12 * r, -0.6 * r, 0.82 * r, 0.36 * r, dark)
+    canvas.ellipse(-0.12 * r, -0.6 * r, 0.7 * r, 0.27 * r, WHITE)
 
 
 def _bottle(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:
+    """Tall and narrow, with a white cap."""
     body = np.array([[-0.56, 1.0], [-0.56, -0.1], [-0.24, -0.46], [-0.24, -0.8], [0.24, -0.8], [0.24, -0.46]])
     body = np.concatenate([body, [[0.56, -0.1], [0.56, 1.0]]]) * r
     canvas.polygon(body, dark)
-    canvas.polygon(body * [0.72, 0.84] + [0, 0.02 * r], colour)
-    canvas.polygon(np.array([[-0.4, 0.2], [0.4, 0.2], [0.4, 0.6], [-0.4, 0.6]]) * r, light)
-    canvas.polygon(np.array([[-0.32, -1.08], [0.32, -1.08], [0.32, -0.72], [-0.32, -0.72]]) * r, (240, 240, 236))
+    canvas.polygon(body * [0.78, 0.88] + [0, 0.04 * r], colour)
+    canvas.polygon(np.array([[-0.34, -1.1], [0.34, -1.1], [0.34, -0.7], [-0.34, -0.7]]) * r, WHITE)
 
 
 def _star(canvas: _Canvas, r: float, colour: Colour, dark: Colour, light: Colour) -> None:

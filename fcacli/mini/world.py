@@ -129,8 +129,9 @@ def _slide(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) -> tup
 
 
 def _top(thing: Thing) -> tuple[float, float, float]:
-    """The grip from above."""
-    return thing.x, thing.y - thing.height - 0.6 * thing.size / 2, 90.0
+    """The grip from above; a bottle is held by its cap."""
+    above = 1.0 if thing.kind == "bottle" else 0.6
+    return thing.x, thing.y - thing.height - above * thing.size / 2, 90.0
 
 
 def _lift(scene: Scene, action: Action, thing: Thing, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,7 @@ def reconstruct(pipe, domain):
     return (-10 * error.log10()).mean().item(), (latents * pipe.vae.config.scaling_factor).std().item()
 
 
-@pytest.mark.parametrize(("domain", "floor"), [("base", 33.5), ("adapt", 31.5)])
+@pytest.mark.parametrize(("domain", "floor"), [("base", 33.0), ("adapt", 31.5)])
 def test_autoencoder_reconstructs_unseen_clips(pipe, domain, floor):
     psnr, deviation = reconstruct(pipe, domain)
     assert psnr > floor
