@@ -271,7 +271,8 @@ class FCAAdapter(nn.Module):
             if isinstance(layer, FCALayer):
                 in_norm = layer.norm.modules() if layer.norm is not None else ()
                 for linear in (layer.to_q, layer.to_out, *(part for part in in_norm if isinstance(part, nn.Linear))):
-                    linear.to(dtype)
+                    if linear.weight.dtype == torch.float32:  # bfloat16 weights compute in bfloat16 on every base
+                        linear.to(dtype)
 
     # ---------------------------------------------------------------- as a thing to train, keep and use
 

@@ -130,7 +130,8 @@ class CountingFakes(FakeTensorMode):
             return UNKNOWN
         first = args[0] if args and type(args[0]) is FakeTensor else None
         if any(argument.alias_info is not None and argument.alias_info.is_write for argument in func._schema.arguments):
-            return IN_PLACE if results is first and torch.Tag.inplace_view not in func.tags else UNKNOWN
+            whole = first is not None and results is first  # not a list of tensors, of which nothing comes back
+            return IN_PLACE if whole and torch.Tag.inplace_view not in func.tags else UNKNOWN
         there = {_memory(one) for one in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
         made = [_memory(one) for one in each if one is not None]
         if first is not None and None not in each and set(made) == {_memory(first)}:

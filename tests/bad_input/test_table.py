@@ -247,7 +247,7 @@ OPTIONS = [
     (
         "eval --pred {videos} --real {videos} --run first",
         2,
-        "--run, --checkpoint, --split, --limit, --num, --i2v and --no-others are about a run",
+        "--run, --checkpoint, --split, --limit, --num, --i2v, --no-others, --gpus and --processes are about a run",
     ),
     ("eval --pred {videos} --real {videos} --split val", 2, "are about a run"),
     ("eval --verbose --quiet", 2, "--verbose and --quiet exclude each other"),

@@ -22,7 +22,8 @@ from fcacli.model.attach import attach, detach
 from fcacli.model.bases import resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.conditioning import Given
-from fcacli.planning.live import CountingFakes, Meter
+from fcacli.planning.fakes import CountingFakes
+from fcacli.planning.live import Meter
 from fcacli.planning.shaped import ShapedBase, shaped_base
 from fcacli.planning.training import at_depth
 from fcacli.training.objective import Draw, diffusion_loss
