@@ -11,6 +11,7 @@ from fcacli.mini.build import FRAMES, TEXT_TOKENS, load_pipeline
 from fcacli.mini.oracle import shows
 from fcacli.mini.stage import HELD_OUT_SEED, Stage
 from fcacli.mini.world import sample_clip
+from fcacli.model.bases.narrow_convolution import convolve_by_frame
 
 CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 30, 3.0
 """Held-out clips whose captions are taken, from which index on; how they are sampled."""
@@ -20,6 +21,8 @@ def judge(stage: Stage) -> None:
     """Log the share of clips that show the named colour, the named thing, and the named motion."""
     pipeline: Any = load_pipeline(stage.out)
     pipeline.to(stage.device)
+    if stage.device == "cpu":
+        convolve_by_frame(pipeline.vae)
     actions = [sample_clip(HELD_OUT_SEED, FIRST + i, "base").action for i in range(CLIPS)]
     shown = []
     for first in range(0, CLIPS, BATCH):

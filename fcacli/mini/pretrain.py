@@ -65,7 +65,7 @@ def _run(rank: int, options: argparse.Namespace, until: float | None, world: int
     torch.set_flush_denormal(True)  # softmax's gradient is full of numbers that a CPU is slow with
     keep_freed_memory()
     if world > 1:
-        meeting = (options.work / f"{options.stage}.{os.getppid()}.meet").as_uri()
+        meeting = (options.work / f"{options.stage}.{os.getppid()}.meet").resolve().as_uri()
         torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     stage = Stage(
         name=options.stage,

