@@ -13,7 +13,7 @@ from fcacli.mini.stage import HELD_OUT_SEED, Stage
 from fcacli.mini.world import sample_clip
 from fcacli.model.bases.narrow_convolution import convolve_by_frame
 
-CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 30, 3.0
+CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 10, 3.0
 """Held-out clips whose captions are taken, from which index on; how they are sampled."""
 
 
