@@ -77,6 +77,8 @@ def train(stage: Stage) -> None:
     held_out = _load(HELD_OUT_SEED, {"base": HELD_OUT, "adapt": HELD_OUT})
     torch.manual_seed(stage.seed)
     network = Features()
+    if stage.from_weights:
+        network.load_state_dict({name: value.float() for name, value in load_file(stage.out / "features" / FILE).items()})
     optim = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=0.02)
     saved = stage.resume()
     if saved:
@@ -85,7 +87,7 @@ def train(stage: Stage) -> None:
     while stage.progress < 1.0:
         rng = np.random.default_rng([stage.seed, stage.step])
         for group in optim.param_groups:
-            group["lr"] = stage.rate(PEAK_RATE, WARMUP)
+            group["lr"] = stage.rate(PEAK_RATE * stage.peak, WARMUP)
         rows = rng.integers(0, len(videos), BATCH)
         features = network(to_video_tensor(videos[rows]))
         losses = [F.cross_entropy(head(features), parts[name][rows]) for name, head in network.parts.items()]
