@@ -29,9 +29,10 @@ def _forward(module: nn.Conv3d, video: Tensor) -> Tensor:
     """(B, C, T, H, W) -> (B, C', T - kernel + 1, H', W')."""
     reach = module.kernel_size[0]
     weight = module.weight.transpose(1, 2).flatten(1, 2)  # (C', reach C, kernel, kernel)
-    frames = video.transpose(1, 2)  # (B, T, C, H, W)
+    frames = video.permute(0, 2, 3, 4, 1)  # (B, T, H, W, C): channels last in memory too, as the convolution wants them
     count = frames.shape[1] - reach + 1
-    seen = torch.cat([frames[:, first : first + count] for first in range(reach)], 2) if reach > 1 else frames
+    seen = [frames[:, first : first + count] for first in range(reach)]
+    pictures = (torch.cat(seen, -1) if reach > 1 else frames.contiguous()).flatten(0, 1).permute(0, 3, 1, 2)
     padding = (int(module.padding[1]), int(module.padding[2]))
-    made = nn.functional.conv2d(seen.flatten(0, 1), weight, module.bias, padding=padding)
+    made = nn.functional.conv2d(pictures, weight, module.bias, padding=padding)
     return made.unflatten(0, (len(video), count)).transpose(1, 2)
