@@ -58,7 +58,7 @@ def test_decoding(planned, tiling):
     spec, config, planner = planned
     part, base = planner._decoding(tiling), load_base(spec)
     base.keep(Keeping(vae_tiling=tiling))
-    live, allocated = counted(lambda meter: trace_decoding(base, config.clip, meter))
+    _, allocated = counted(lambda meter: trace_decoding(base, config.clip, meter))
     assert part.peak == pytest.approx(allocated, rel=0.1)
 
 
