@@ -36,8 +36,8 @@ from fcacli.workspace import Workspace, read_json, write_json
 if TYPE_CHECKING:
     from fcacli.mini.scene import Action, Scene
 
-CLIPS, STEPS = 600, 650
-"""Chosen so that everything ends within 10 minutes on two cores.
+CLIPS, STEPS = 600, 300
+"""Chosen so that everything ends within six minutes on two cores.
 
 What is drawn is narrowed to one thing being pushed: so short a training learns that much. `fca toy` draws all the verbs.
 """
