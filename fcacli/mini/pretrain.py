@@ -26,9 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=1, help="for latents and transformer: share the work")
     parser.add_argument("--device", default="cpu", help="of the stages latents, transformer and judge, e.g. cuda")
-    parser.add_argument(
-        "--from-weights", action="store_true", help="begin with the weights that --out holds"
-    )
+    parser.add_argument("--from-weights", action="store_true", help="begin with the weights that --out holds")
     parser.add_argument("--peak", type=float, default=1.0, help="share of the stage's learning rates")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--until", help="UTC time HH:MM at which the stage ends")

@@ -166,12 +166,22 @@ def test_first_seeds_come_first_and_ablations_have_one() -> None:
 
 def test_trials_are_scored_on_reserved_clips_alone() -> None:
     settings = Settings()
-    found = trials(choose_arms(["no-mask", "lora-16"]), settings)
+    found = trials(choose_arms(["no-mask", "lora-16"]), settings, {})
     assert {job.arm.name for job in found} == {"fca", "lora-16"}
     assert len({job.lr for job in found if job.arm.name == "fca"}) == 3
     reserved = range(*found[0].clips.indices(10**6))
     assert all(job.clips == found[0].clips and job.steps == 500 for job in found)
     assert not set(reserved) & {i for job in jobs(ARMS, settings, 3, {}) for i in range(*job.clips.indices(10**6))}
+
+
+def test_while_the_best_rate_is_at_the_edge_one_beyond_is_tried() -> None:
+    def tried(best: dict[str, float]) -> list[float | None]:
+        return [job.lr for job in trials(choose_arms(["lora-16"]), Settings(), best)]
+
+    assert tried({}) == tried({"lora-16": 1e-3}) == [3e-4, 1e-3, 3e-3]
+    assert tried({"lora-16": 3e-3}) == [3e-4, 1e-3, 3e-3, 9e-3]
+    assert tried({"lora-16": 9e-3}) == [3e-4, 1e-3, 3e-3, 9e-3, 0.03] == tried({"lora-16": 0.03}), "not for ever"
+    assert tried({"lora-16": 3e-4}) == [1e-4, 3e-4, 1e-3, 3e-3]
 
 
 def test_every_arm_is_a_configuration_of_the_bundled_base() -> None:

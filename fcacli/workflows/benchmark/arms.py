@@ -14,7 +14,9 @@ SEEDS = 3
 RESERVED, FEW = 64, 64
 """At most so many clips that settings are chosen on, and that an ablation is scored on."""
 RATES = (1 / 3, 1.0, 3.0)
-"""Learning rates tried by `--choose`, as multiples of the base's default for that kind of adapter."""
+"""Learning rates first tried by `--choose`, as multiples of the base's default for that kind of adapter; ascending."""
+MOST_RATES = 5
+"""Where the best is the lowest or the highest of those tried, the next one is tried too, up to so many."""
 TRIAL_SHARE = 4
 """A trial trains a fourth of the steps."""
 CURVE_POINTS, CURVE_CLIPS = 8, 4
@@ -183,18 +185,37 @@ def jobs(arms: Iterable[Arm], settings: Settings, seeds: int, chosen: Mapping[st
     return found
 
 
-def trials(arms: Iterable[Arm], settings: Settings) -> list[Job]:
-    """The runs by which the learning rates of these arms are chosen."""
+def trials(arms: Iterable[Arm], settings: Settings, best: Mapping[str, float]) -> list[Job]:
+    """The runs by which the learning rates of these arms are chosen.
+
+    Args:
+        best: by arm, the best rate of the trials so far; beyond one at the edge there is another trial.
+    """
     row = resolve_base(settings.base).defaults
     wanted = {arm.rate_of or arm.name for arm in arms if arm.method == "trained"}
     found = []
     for arm in (arm for arm in ARMS if arm.name in wanted):
-        for factor in RATES:
-            lr = float(f"{(row.lora_lr if arm.options.get('adapter') == 'lora' else row.lr) * factor:.1g}")
+        default = row.lora_lr if arm.options.get("adapter") == "lora" else row.lr
+        for lr in _rates(default, best.get(arm.name)):
             steps = max(1, settings.steps // TRIAL_SHARE)
             run = f"trial-{arm.name}-lr{lr:g}"
             found.append(Job(run, arm, 0, steps, lr, slice(0, settings.reserved), trial=True))
     return found
+
+
+def _rates(default: float, best: float | None) -> list[float]:
+    """Those of RATES, and beyond them one more than the best."""
+    factors = list(RATES)
+    if best is not None:
+        while best >= _rounded(default * factors[-1]) and len(factors) < MOST_RATES:
+            factors.append(3 * factors[-1])
+        while best <= _rounded(default * factors[0]) and len(factors) < MOST_RATES:
+            factors.insert(0, factors[0] / 3)
+    return [_rounded(default * factor) for factor in factors]
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.1g}")
 
 
 def clips_of(job: Job, data: Path) -> Sequence[Clip]:

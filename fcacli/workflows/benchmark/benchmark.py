@@ -88,13 +88,13 @@ def benchmark(
         try:
             for frames in sorted({arm.frames for arm in arms}):
                 _draw(workspace, settings, frames, clock.stopping(report))
-            if settings.choose:
-                _do(workspace, trials(arms, settings), work, processes, "trials", report)
+            while settings.choose and _missing(workspace, tried := trials(arms, settings, best_rates(workspace))):
+                _do(workspace, tried, work, processes, "trials", report)
             _do(workspace, jobs(arms, settings, seeds, best_rates(workspace)), work, processes, "runs", report)
         except OutOfTime:
             pass
-        wanted = [*(trials(arms, settings) if settings.choose else []), *jobs(arms, settings, seeds, {})]
-        left = [job.run for job in wanted if not row_of(workspace, job.run).is_file()]
+        tried = trials(arms, settings, best_rates(workspace)) if settings.choose else []
+        left = [job.run for job in _missing(workspace, [*tried, *jobs(arms, settings, seeds, {})])]
         files, table, results = write_tables(workspace, made_with, report)
     return BenchmarkResult(folder, files, table, left, results)
 
@@ -137,7 +137,12 @@ def _draw(workspace: Workspace, settings: Settings, frames: int, report: Report)
 
 def _do(workspace: Workspace, wanted: Sequence[Job], work: Any, processes: int, phase: str, report: Report) -> None:
     """All of these jobs that have no row yet."""
-    todo = [job for job in wanted if not row_of(workspace, job.run).is_file()]
+    todo = _missing(workspace, wanted)
     numbers: Iterator[int] = iter(range(len(wanted) - len(todo) + 1, len(wanted) + 1))
     report(Progress(phase, len(wanted) - len(todo), len(wanted)))
     share_out(work, todo, processes, lambda: report(Progress(phase, next(numbers), len(wanted))), report)
+
+
+def _missing(workspace: Workspace, wanted: Sequence[Job]) -> list[Job]:
+    """Those that have no row yet."""
+    return [job for job in wanted if not row_of(workspace, job.run).is_file()]

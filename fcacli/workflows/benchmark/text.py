@@ -109,8 +109,9 @@ def _tried(results: Mapping[str, Any]) -> str:
         rows.append([trial["arm"], f"{trial['lr']:g}", str(trial["steps"]), *outcome, str(trial.get("clips", ""))][:6])
     factors = ", ".join(f"{factor:.2g}" for factor in RATES)
     said = (
-        f"Each kind of adapter was trained for 1/{TRIAL_SHARE} of the steps at {factors} times the base's default learning rate"
-        " and scored on reserved clips; the highest task success was taken, of equals the highest PSNR."
+        f"Each kind of adapter was trained for 1/{TRIAL_SHARE} of the steps at {factors} times the base's default learning"
+        " rate, and beyond where the best was at the edge, and scored on reserved clips; the highest task success was taken,"
+        " of equals the highest PSNR."
     )
     heads = ("arm", "learning rate", "steps", "task success", "PSNR (dB)", "clips")
     return f"{said}\n\n{_table(heads, rows)}\n\nThe tables stand under:\n\n{used}"
