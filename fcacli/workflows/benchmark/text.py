@@ -110,8 +110,8 @@ def _tried(results: Mapping[str, Any]) -> str:
     factors = ", ".join(f"{factor:.2g}" for factor in RATES)
     said = (
         f"Each kind of adapter was trained for 1/{TRIAL_SHARE} of the steps at {factors} times the base's default learning"
-        " rate, and beyond where the best was at the edge, and scored on reserved clips; the highest task success was taken,"
-        " of equals the highest PSNR."
+        " rate, and beyond where the best was at the edge, and scored on reserved clips; the highest PSNR of predicted frames"
+        " was taken."
     )
     heads = ("arm", "learning rate", "steps", "task success", "PSNR (dB)", "clips")
     return f"{said}\n\n{_table(heads, rows)}\n\nThe tables stand under:\n\n{used}"
