@@ -178,10 +178,10 @@ def test_while_the_best_rate_is_at_the_edge_one_beyond_is_tried() -> None:
     def tried(best: dict[str, float]) -> list[float | None]:
         return [job.lr for job in trials(choose_arms(["lora-16"]), Settings(), best)]
 
-    assert tried({}) == tried({"lora-16": 1e-3}) == [3e-4, 1e-3, 3e-3]
-    assert tried({"lora-16": 3e-3}) == [3e-4, 1e-3, 3e-3, 9e-3]
-    assert tried({"lora-16": 9e-3}) == [3e-4, 1e-3, 3e-3, 9e-3, 0.03] == tried({"lora-16": 0.03}), "not for ever"
-    assert tried({"lora-16": 3e-4}) == [1e-4, 3e-4, 1e-3, 3e-3]
+    assert tried({}) == tried({"lora-16": 9e-3}) == [3e-3, 9e-3, 0.03]
+    assert tried({"lora-16": 0.03}) == [3e-3, 9e-3, 0.03, 0.08]
+    assert tried({"lora-16": 0.08}) == [3e-3, 9e-3, 0.03, 0.08, 0.2] == tried({"lora-16": 0.2}), "not for ever"
+    assert tried({"lora-16": 3e-3}) == [1e-3, 3e-3, 9e-3, 0.03]
 
 
 def test_every_arm_is_a_configuration_of_the_bundled_base() -> None:
