@@ -7,6 +7,7 @@ else. It sees both domains, so that a shift between them counts.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,13 @@ def features_of(videos: np.ndarray) -> np.ndarray:
 def _bundled() -> Features:
     with torch.random.fork_rng(devices=[]):  # fresh weights, which are all replaced, must not move the caller's seed
         network = Features().eval()
-    network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS / "features" / FILE).items()})
+    network.load_state_dict(_stored(WEIGHTS))
     return network
+
+
+def _stored(weights: Path) -> dict[str, Tensor]:
+    """The network's weights in such a folder, in float32."""
+    return {name: value.float() for name, value in load_file(weights / "features" / FILE).items()}
 
 
 FILE = "model.safetensors"
@@ -78,7 +84,7 @@ def train(stage: Stage) -> None:
     torch.manual_seed(stage.seed)
     network = Features()
     if stage.from_weights:
-        network.load_state_dict({name: value.float() for name, value in load_file(stage.out / "features" / FILE).items()})
+        network.load_state_dict(_stored(stage.out))
     optim = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=0.02)
     saved = stage.resume()
     if saved:

@@ -20,9 +20,7 @@ def convolve_by_frame(autoencoder: nn.Module) -> None:
 
 
 def _is_plain(module: nn.Conv3d) -> bool:
-    ones = (1, 1, 1)
-    in_time = module.padding[0] if not isinstance(module.padding, str) else None
-    return module.stride == ones and module.dilation == ones and module.groups == 1 and in_time == 0
+    return module.stride == module.dilation == (1, 1, 1) and module.groups == 1 and module.padding[0] == 0
 
 
 def _forward(module: nn.Conv3d, video: Tensor) -> Tensor:
