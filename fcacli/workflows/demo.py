@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fcacli.mini.scene import Action, Scene
 
 CLIPS, STEPS = 600, 300
-"""Chosen for minutes on two cores: 300 steps leave the thing where the sentence says in 20 of 32 clips, 650 in 24.
+"""Chosen for minutes on two cores: 300 steps leave the thing where the sentence says in 20 of 32 clips.
 
 What is drawn is narrowed to one thing being pushed: so short a training learns that much. `fca toy` draws all the verbs.
 """
