@@ -68,15 +68,16 @@ def test_given_frame_and_caption_decide_the_outcome_within_a_pixel(domain):
 
 
 def test_caption_is_shown_by_its_own_clip_and_not_by_another_colour_or_shape():
-    own = [shows(video, clip.action) for video, clip in zip(VIDEOS["base"], CLIPS["base"], strict=True)]
+    clips, videos = CLIPS["base"][:16], VIDEOS["base"][:16]
+    own = [shows(video, clip.action) for video, clip in zip(videos, clips, strict=True)]
     assert np.mean([s.colour and s.thing and s.motion for s in own]) >= 0.98
-    rolled = [shows(VIDEOS["base"][i - 1], clip.action) for i, clip in enumerate(CLIPS["base"])]
+    rolled = [shows(videos[i - 1], clip.action) for i, clip in enumerate(clips)]
     assert np.mean([s.thing and s.motion for s in rolled]) < 0.1
 
 
 def test_things_are_read_with_kind_colour_place_and_size():
     right = total = 0
-    for clip, video in zip(CLIPS["base"][:25], VIDEOS["base"], strict=False):
+    for clip, video in zip(CLIPS["base"][:12], VIDEOS["base"], strict=False):
         if clip.scene.cloth is not None or clip.action.verb == "drop":
             continue
         there = {thing.name: thing for thing in read_scene(video[0], KINDS["base"])}

@@ -64,7 +64,14 @@ def require_a_fresh_adapter_is_the_base(base: CogVideoX, adapter: Any) -> None:
 
 
 @pytest.mark.usefixtures("fronted")
-@pytest.mark.parametrize("keeping", [{}, {"block_swap": 1}, {"base_weights": "int8"}], ids=["plain", "swapped", "int8"])
+@pytest.mark.parametrize(
+    "keeping",
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.slow),  # 25 s each
+        pytest.param({"block_swap": 1}, id="swapped"),
+        pytest.param({"base_weights": "int8"}, id="int8"),
+    ],
+)
 def test_compiled_blocks_give_the_same_and_a_fresh_adapter_is_their_base(make_base, keeping):
     plain, compiled = made(make_base("rotary"), **keeping), made(make_base("rotary"), compile=True, **keeping)
     require_a_fresh_adapter_is_the_base(*compiled)
