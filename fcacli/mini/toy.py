@@ -9,7 +9,9 @@ OUT/toy.json                                the settings it was made with
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,16 +89,24 @@ def write_toy_dataset(
     _claim(out, settings)
     truth: list[dict[str, Any]] = []
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLIT_START}
-    for done, (split, index) in enumerate(_indices(settings)):
+
+    def draw(split: str, index: int) -> tuple[str, dict[str, Any], dict[str, Any]]:
         clip = sample_clip(seed, index, domain, verbs, others)
         video_id = str(index + 1)
         path = out / VIDEOS / f"{video_id}.webm"
         if not path.is_file():
             write_webm(path, clip.video(size, frames))
-        rows[split].append(_row(video_id, clip, split))
-        truth.append(_truth(video_id, clip, split, index, settings))
-        if progress:
-            progress(done + 1, clips)
+        return split, _row(video_id, clip, split), _truth(video_id, clip, split, index, settings)
+
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
+    try:
+        for done, (split, row, true) in enumerate(pool.map(draw, *zip(*_indices(settings), strict=True))):
+            rows[split].append(row)
+            truth.append(true)
+            if progress:
+                progress(done + 1, clips)
+    finally:
+        pool.shutdown(cancel_futures=True)
     for split, some in rows.items():
         _write(out / "labels" / f"{split}.json", json.dumps(some, indent=0))
     _write(out / "labels" / "labels.json", json.dumps(_label_numbers(), indent=0))

@@ -123,13 +123,14 @@ class Together:
     Args:
         control: a group on gloo, for what is not a gradient.
         again: the command that goes on where this one ends.
+        launched: whether a launcher passes signals on to all of them.
     """
 
-    def __init__(self, control: Any, again: str):
+    def __init__(self, control: Any, again: str, launched: bool):
         import torch.distributed as dist
 
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._control, self._again = control, again
+        self._control, self._again, self._launched = control, again, launched
 
     @property
     def main(self) -> bool:
@@ -211,7 +212,7 @@ class Together:
         return losses.no_sync()  # type: ignore[attr-defined]
 
     def watch(self, report: Report) -> AbstractContextManager[Signals]:
-        return watch_launched()
+        return watch_launched() if self._launched else watch(report)
 
     @contextmanager
     def naming_lost(self) -> Iterator[None]:
@@ -236,8 +237,8 @@ class _Trained(nn.Module):
 
 
 @contextmanager
-def joined(device: torch.device, again: str) -> Iterator[Together]:
-    """Meet the other processes that the launcher has started for a command; `again` is what goes on where it ends.
+def joined(device: torch.device, again: str, launched: bool = True) -> Iterator[Together]:
+    """Meet the other processes of a command; `again` is what goes on where it ends, `launched`: a launcher has started all.
 
     Raises:
         FcaError: they cannot be reached.
@@ -256,5 +257,5 @@ def joined(device: torch.device, again: str) -> Iterator[Together]:
         where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FcaError(f"the processes of this run cannot meet at {where}: {reason}", "start all of them anew") from error
-    yield Together(control, again)
+    yield Together(control, again, launched)
     dist.destroy_process_group()  # after an error the others may be gone: the process's end does it

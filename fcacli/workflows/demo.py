@@ -12,6 +12,7 @@ Whatever is there from an earlier, interrupted call is used.
 """
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +24,22 @@ from fcacli.config import ClipConfig, TrainConfig
 from fcacli.data.dataset import sample_frames
 from fcacli.data.manifest import read_split
 from fcacli.data.resize import resize
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError, Interrupted, Misuse, ProcessLost
 from fcacli.events import Report, silent, track
 from fcacli.prediction.pictures import Group, Row, contact_sheet, grid, side_by_side
 from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
+from fcacli.workflows.companions import companions
 from fcacli.workflows.evaluate import EvaluateResult, choose_clips, evaluate_run
+from fcacli.workflows.generation import assist
 from fcacli.workflows.predict import predict
 from fcacli.workflows.prepare import prepare
+from fcacli.workflows.ranks import team_of
 from fcacli.workflows.toy import write_toy
 from fcacli.workspace import Workspace, read_json, write_json
 
 if TYPE_CHECKING:
     from fcacli.mini.scene import Action, Scene
+    from fcacli.workflows.train import TrainOptions
 
 CLIPS, STEPS = 600, 300
 """Chosen for minutes on two cores: 300 steps leave the thing where the sentence says in 20 of 32 clips.
@@ -82,8 +87,12 @@ def demo(
     _claim(folder, settings)
     workspace = Workspace(folder)
     _dataset(workspace, settings["clips"], seed, report)
-    config = _train(workspace, settings["steps"], seed, report).clip
-    scores = evaluate_run(workspace, limit=SCORED, device="cpu", report=report)
+    try:
+        config = _train(workspace, settings["steps"], seed, report).clip
+        scores = _score(workspace, report)
+    except (Interrupted, ProcessLost) as error:
+        error.hint = "the same fca demo again goes on where it was"
+        raise
     table = scores.table + "\n" + _tasks_done(workspace, config, scores, report)
     pictures, noun = _two_captions(workspace, config, report)
     files = [*_held_out(workspace, config, scores), *pictures]
@@ -121,7 +130,31 @@ def _train(workspace: Workspace, steps: int, seed: int, report: Report) -> Train
     from fcacli.workflows.train import TrainOptions, train
 
     options = TrainOptions(base="mini", data=NAME, steps=steps, seed=seed, validate_every=0, validate_clips=2)
-    return read_config(train(workspace, options, gpus=0, report=report).run)
+    with companions(_others(), _train_along, workspace, options):
+        return read_config(train(workspace, options, gpus=0, report=report).run)
+
+
+def _train_along(workspace: Workspace, options: "TrainOptions") -> None:
+    """What the other process does meanwhile."""
+    from fcacli.workflows.train import train
+
+    train(workspace, options, gpus=0)
+
+
+def _score(workspace: Workspace, report: Report) -> EvaluateResult:
+    with companions(_others(), _predict_along, workspace), team_of(None, "fca demo") as team:
+        return evaluate_run(workspace, limit=SCORED, device="cpu", team=team, report=report)
+
+
+def _predict_along(workspace: Workspace) -> None:
+    """What the other process does meanwhile."""
+    with team_of(None, "fca demo") as team:
+        assist(workspace, "cpu", team)
+
+
+def _others() -> int:
+    """Processes beside this one: the miniature is so small that two with a core each are faster than one with both."""
+    return 1 if (os.cpu_count() or 1) > 1 else 0
 
 
 def _held_out(workspace: Workspace, config: ClipConfig, scores: EvaluateResult) -> list[Path]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 """What `accelerate launch` sets where a model is to be spread over processes."""
 
+ACCOMPANIED = "FCA_ACCOMPANIED"
+"""Set where there is no launcher: the main process is the user's own, the others are its children; see companions.py."""
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -71,8 +74,10 @@ def team_of(device: str | None, again: str) -> "AbstractContextManager[Team]":
     if rank() is None:
         return nullcontext(ALONE)
     require_whole_models()
-    _end_with_launcher()
-    return joined(torch.device(device or "cpu"), again)
+    launched = ACCOMPANIED not in os.environ
+    if launched:
+        _end_with_launcher()
+    return joined(torch.device(device or "cpu"), again, launched)
 
 
 def _end_with_launcher() -> None:

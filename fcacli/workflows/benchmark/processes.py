@@ -3,14 +3,13 @@
 import multiprocessing
 import os
 import queue
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fcacli.errors import FcaError, Interrupted
 from fcacli.events import Event, Report, silent
+from fcacli.workflows.companions import end, follow_parent, leave_signals_to_parent
 
 T = TypeVar("T")
 
@@ -74,7 +73,7 @@ def share_out(
             else:
                 report(said)
     finally:
-        _end(started)
+        end(started)
     if time_up:
         raise OutOfTime
 
@@ -94,31 +93,13 @@ def _next(events: Any, processes: Sequence[Any]) -> Event | Done | Ended:
                 raise FcaError(f"a process of this command ended with status {dead[0].exitcode}", hint) from None
 
 
-def _end(processes: Sequence[Any]) -> None:
-    """Those that are still at work save and end."""
-    for process in processes:
-        if process.is_alive():
-            process.terminate()
-    for process in processes:
-        if process.pid is not None:
-            process.join(60)
-            if process.is_alive():
-                process.kill()
-                process.join()
-
-
 def _serve(work: Callable[[Any, Report], None], items: list[Any], taken: Any, events: Any, threads: int) -> None:
-    """Take the next item until there is none.
-
-    Ctrl-C reaches all processes of a terminal; here the process that shares out decides, whose SIGTERM lets training save.
-    """
+    """Take the next item until there is none; the SIGTERM of the process that shares out lets training save."""
+    leave_signals_to_parent()
+    follow_parent()
     import torch
 
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-
     torch.set_num_threads(threads)
-    threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         while True:
             with taken.get_lock():
@@ -136,9 +117,3 @@ def _serve(work: Callable[[Any, Report], None], items: list[Any], taken: Any, ev
         events.put(Ended(failure=(error.message, error.hint, error.code)))
     except Exception as error:
         events.put(Ended(failure=(f"unexpected {type(error).__name__}: {error}", "--processes 1 shows where", 1)))
-
-
-def _follow_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
