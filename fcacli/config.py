@@ -217,6 +217,8 @@ class TrainConfig:
     training/trained_weights.py."""
     offload_optimizer: bool = False
     """Keep the optimizer's state in host memory and bring it to the device part by part; changes no result."""
+    offload_gradients: bool = False
+    """Have gradients wait in host memory, from the backward pass to the optimizer's step; changes no result."""
     checkpointing: bool = True
     """Recompute block activations in the backward pass instead of keeping them."""
     offload_activations: bool = False

@@ -117,6 +117,15 @@ def train(
             default="no-offload-optimizer",
         ),
     ] = None,
+    offload_gradients: Annotated[
+        bool | None,
+        by_base(
+            "--offload-gradients/--no-offload-gradients",
+            OPTIMIZATION,
+            "Have gradients wait in host memory: slower, less device memory.",
+            default="no-offload-gradients",
+        ),
+    ] = None,
     checkpointing: Annotated[
         bool | None,
         by_base(
@@ -278,6 +287,7 @@ def train(
         precision=precision,
         weights=weights,
         offload_optimizer=offload_optimizer,
+        offload_gradients=offload_gradients,
         checkpointing=checkpointing,
         offload_activations=offload_activations,
         base_weights=base_weights,

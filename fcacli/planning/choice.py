@@ -160,6 +160,7 @@ def levers(config: TrainConfig, asked: Set[str], head_dim: int, layers: int) -> 
         ("base_weights", "nf4", config.base_weights != "nf4"),
         *(("block_swap", layers * third // 3, config.block_swap < layers * third // 3) for third in (1, 2, 3)),
         ("offload_activations", True, not config.offload_activations),
+        ("offload_gradients", True, not config.offload_gradients),
     ]
     for name, value, saves in steps:
         recomputes = config.checkpointing or "checkpointing" not in asked

@@ -37,14 +37,16 @@ class Estimates:
         base, passing = (new - old for new, old in zip(self._frozen(config), self._frozen(near), strict=True))
         adapter, gradients = will.weights - was.weights, will.gradients - was.gradients
         state, inputs = self._state(will) - self._state(was), self._inputs(config) - self._inputs(near)
-        there = base + passing + adapter + state - inputs * (self._kind == "cuda")
+        waiting = will.host_gradients - was.host_gradients
+        there = base + passing + adapter + state + (waiting if self._kind == "cpu" else -inputs)
         shifts = {
             "base": base,
             "adapter": adapter,
             "optimizer": state,
             "optimizer, host": will.host - was.host,
+            "gradients, host": will.host_gradients - was.host_gradients,
             "block inputs": inputs,
-            "sampling": base + passing + 2 * adapter + state * (self._kind == "cpu"),
+            "sampling": base + passing + 2 * adapter + (state + waiting) * (self._kind == "cpu"),
             "step/forward": there + gradients * (config.accumulate > 1),
             "step/backward": there + gradients,
             "step/clipping": there + gradients,
@@ -91,7 +93,7 @@ class Estimates:
 
 DECIDE: tuple[tuple[str, int], ...] = (
     *(("checkpointing", 8), ("batch_size", 4), ("adapter", 2), ("weights", 2)),
-    *(("base_weights", 2), ("offload_activations", 2), ("optimizer", 1), ("offload_optimizer", 1)),
+    *(("base_weights", 2), ("offload_activations", 2), ("optimizer", 1), ("offload_optimizer", 1), ("offload_gradients", 1)),
 )
 """Fields, and how much it matters that they are the same."""
 

@@ -113,17 +113,18 @@ class Planner:
         on_cuda = self.kind == "cuda"
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
         stays["base"] -= swap.gone
-        state, inputs = stays["optimizer"], marks["block inputs"]
+        state, inputs, gradients = stays["optimizer"], marks["block inputs"], marks["gradients, host"]
         encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
         more = encoder + swap.passing - swap.gone
-        resident = sum(stays.values()) + encoder + swap.passing
+        resident = sum(stays.values()) + encoder + swap.passing + gradients * (not on_cuda)
         step = more + max(size for name, size in marks.items() if name.startswith("step/"))
         sampling = more + marks["sampling"]
         picture = self._decoding(config.vae_tiling)
         decoding = resident + picture.peak - (state if on_cuda else 0)  # away while a validation is made
 
         # main memory beside the device, or all of it
-        stored, waiting = marks.get("optimizer, host", 0), swap.host + inputs * on_cuda + marks.get("optimizer, host", 0)
+        stored = marks.get("optimizer, host", 0)
+        waiting = swap.host + stored + (inputs + gradients) * on_cuda
         validating = waiting + (state if on_cuda else inputs)
         loading = max(self._as_loaded, stays["adapter"])  # weights are read into main memory, the adapter is drawn there
         training = (
@@ -133,8 +134,8 @@ class Planner:
             self._phase("saving", resident, stays["adapter"], waiting=waiting),
         )
         phases = (*self._encoding(max(step, sampling, decoding)), *training)
-        parts = stays | {"gradients": stays["adapter"]}
-        hosted = {"blocks": swap.host, "block inputs": inputs, "optimizer": stored}
+        parts = stays | {"gradients": 0 if gradients else stays["adapter"]}
+        hosted = {"blocks": swap.host, "block inputs": inputs, "optimizer": stored, "gradients": gradients}
         parts |= {f"{name} in main memory": size for name, size in hosted.items() if size}
         return Memory(self.kind, phases, parts, stays["adapter"] + state + stored)
 

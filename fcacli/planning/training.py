@@ -55,8 +55,8 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
         make: `make_optimizer`, or for fake tensors `fake_optimizer`.
 
     Returns:
-        what stays: base, adapter, optimizer, "block inputs" in main memory, and beside a CUDA device "optimizer, host";
-        peaks: sampling, and step/<place> for each place of the step.
+        what stays: base, adapter, optimizer, "block inputs" and "gradients, host" in main memory, and beside a CUDA device
+        "optimizer, host"; peaks: sampling, and step/<place> for each place of the step.
     """
     before = meter.now
     meter.see_all([*base.transformer.parameters(), *base.transformer.buffers()])
@@ -67,7 +67,9 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
     optimizer = make(adapter.trainable(), config)
     stays["adapter"] = attached - drawn + _nbytes(parameters)  # the weights have the type that they are kept in
     _give_state(optimizer, parameters, kind)
-    stays["optimizer"] = meter.now - before - stays["adapter"]
+    trained = trained_memory([parameter.numel() for parameter in parameters], config, "cpu")
+    stays["gradients, host"] = trained.host_gradients
+    stays["optimizer"] = meter.now - before - stays["adapter"] - stays["gradients, host"]
     meter.marks.clear()
     _sampling(base, adapter, config, parameters, meter)
     _recompute(base, config)
@@ -78,6 +80,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
     if config.accumulate > 1:  # all but the first batch of a step find gradients
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
+        optimizer.gradients.put_away()
     _step(base, adapter, config, optimizer, meter, kind)
     marks = stays | meter.marks
     return marks if kind == "cpu" else _without_host(marks, parameters, config)
@@ -99,11 +102,12 @@ def _without_host(marks: Marks, parameters: Sequence[Tensor], config: TrainConfi
     """A CUDA device has not what was traced on the CPU for main memory: state and block inputs that live there; in a
     validation, no state at all."""
     sizes = [parameter.numel() for parameter in parameters]
-    host = trained_memory(sizes, config, "cpu").host
+    here, pinned = (trained_memory(sizes, config, device) for device in ("cpu", "cuda"))
+    host = here.host + here.host_gradients
     there = {name: size - (host + marks["block inputs"]) * name.startswith("step/") for name, size in marks.items()}
-    there["optimizer"] -= host
-    there["sampling"] -= marks["optimizer"]
-    return there | {"optimizer, host": trained_memory(sizes, config, "cuda").host}
+    there["optimizer"] -= here.host
+    there["sampling"] -= marks["optimizer"] + here.host_gradients
+    return there | {"optimizer, host": pinned.host, "gradients, host": pinned.host_gradients}
 
 
 def _give_state(optimizer: AdapterOptimizer, parameters: list[Parameter], kind: Kind) -> None:
@@ -134,7 +138,6 @@ def _step(
     base: CogVideoX, adapter: Adapter, config: TrainConfig, optimizer: AdapterOptimizer, meter: Meter, kind: Kind
 ) -> None:
     """Forward pass, backward pass, clipping and the optimizer's step; see training/loop.py."""
-    parameters = [parameter for _, parameter in adapter.trainable()]
     batch, null, drawn = _batch(base, config)
     calls = iter(range(9))
     hooks = [base.transformer.register_forward_pre_hook(lambda *_: meter.mark(f"step/forward {next(calls)}"))]
@@ -150,7 +153,7 @@ def _step(
     meter.mark("step/backward")
     for hook in hooks:
         hook.remove()
-    torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    optimizer.gradients.clip(config.clip_norm)
     meter.mark("step/clipping")
     optimizer.step(1)
     meter.mark("step/optimizer")

@@ -22,14 +22,16 @@ class TrainedMemory:
 
     weights: int
     gradients: int
-    """From the backward pass on; each part's are freed when it is stepped."""
+    """From the backward pass on; each part's are freed when it is stepped. Where they wait in host memory, one at a time."""
     state: int
     """Of the optimizer, with what is kept of the weights beside them, through forward and backward pass. Away in validation."""
     host: int
     """Host memory that the same takes where it lives there."""
+    host_gradients: int
+    """Host memory in which gradients wait."""
     step: int
-    """On top of the others while a part is stepped: its weights and gradients in float32, its state if that lives in host
-    memory, and what AdamW itself needs for a moment."""
+    """On top of the others while a part is stepped: its weights and gradients in float32, its state and its gradients if they
+    live in host memory, and what AdamW itself needs for a moment."""
 
 
 def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["cuda", "cpu"] = "cuda") -> TrainedMemory:
@@ -52,11 +54,21 @@ def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["c
                 else:
                     on_device += kept
         weights = sum(sizes[place] for place in part)
+        fetched += each * weights * config.offload_gradients
         float32 = 0 if config.weights == "fp32" else (4 + 4 - 2) * weights  # its own gradients are freed for it
         own = 4 * weights if config.optimizer == "adamw" else 0
         of_step = max(of_step, fetched + float32 + own)
-    total = sum(sizes)
-    return TrainedMemory(weights=each * total, gradients=each * total, state=on_device, host=on_host, step=of_step)
+    total, waiting = each * sum(sizes), 0
+    if config.offload_gradients:
+        waiting = sum(_pinned(each * size) if device == "cuda" else each * size for size in sizes)
+    return TrainedMemory(
+        weights=total,
+        gradients=each * max(sizes, default=0) if config.offload_gradients else total,
+        state=on_device,
+        host=on_host,
+        host_gradients=waiting,
+        step=of_step,
+    )
 
 
 def _kept(size: int, config: TrainConfig) -> list[int]:

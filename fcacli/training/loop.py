@@ -37,8 +37,8 @@ from fcacli.workspace import atomic_folder, read_json, write_json
 PHASE = "train"
 LESS_MEMORY = (
     "a new run with --checkpointing, --weights bf16, --offload-optimizer, --base-weights int8 or nf4, --block-swap, "
-    "--offload-activations, a smaller --batch-size and a larger --accumulate, or a smaller --size (fca train --fork latest "
-    "keeps the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
+    "--offload-activations, --offload-gradients, a smaller --batch-size and a larger --accumulate, or a smaller --size "
+    "(fca train --fork latest keeps the weights); or, from the beginning (--new), fewer --frames or a smaller --adapter-width"
 )
 LESS_VALIDATION = (
     "fca train --fork latest, which keeps the weights, with --vae-tiling, --guidance 1, --validate-clips 0 or a smaller --size"
@@ -143,7 +143,7 @@ def fit(
                 set_learning_rate(optimizer, lr)
                 with naming_memory(f"training step {state.step + 1}", LESS_MEMORY):
                     with team.naming_lost():
-                        loss, norm = _gradients(subject, losses, config, accelerator, loaded, state.step, run, team)
+                        loss, norm = _gradients(subject, losses, optimizer, config, accelerator, loaded, state.step, run, team)
                     optimizer.step(state.step)
 
                 state = replace(state, step=state.step + 1, train_loss=loss)
@@ -177,6 +177,7 @@ def _loaded(
 def _gradients(
     subject: Subject,
     losses: Losses,
+    optimizer: AdapterOptimizer,
     config: TrainConfig,
     accelerator: Accelerator,
     loaded: Waits,
@@ -190,14 +191,14 @@ def _gradients(
         Unloadable: a clip cannot be read.
         FcaError: a loss or the gradient is not finite; the optimizer has not used it.
     """
-    base, adapter = subject.base, subject.adapter
+    scheduler = subject.base.scheduler
     null_text, null_mask = (part.to(accelerator.device) for part in subject.null)
     per_step = config.batch_size * config.accumulate
     parts = micro_batches(config, team.rank, team.size)
     computed, ids = [], []
     for slots in parts:
         batch = subject.unpack(next(loaded))
-        shape, timesteps = batch["latents"].shape[1:], base.scheduler.config.num_train_timesteps
+        shape, timesteps = batch["latents"].shape[1:], scheduler.config.num_train_timesteps
         drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout)
         with attention_kernels(config, accelerator.device), nullcontext() if slots is parts[-1] else team.apart(losses):
             with accelerator.autocast():
@@ -205,7 +206,7 @@ def _gradients(
             accelerator.backward(loss.mean() / (per_step / (len(slots) * team.size)))
         computed.append(loss.detach())
         ids += batch["ids"]
-    norm = float(accelerator.clip_grad_norm_([parameter for _, parameter in adapter.trainable()], config.clip_norm))
+    norm = float(optimizer.gradients.clip(config.clip_norm))
     by_rank = team.gathered((torch.cat(computed).tolist(), ids))
     per_clip, all_ids = ([item for part in column for item in part] for column in zip(*by_rank, strict=True))
     require_finite(per_clip, norm, all_ids, step + 1, run)

@@ -8,6 +8,7 @@ import torch
 from torch.nn import Parameter
 
 from fcacli.config import TrainConfig
+from fcacli.training.gradients import InMainMemory, InParameters
 from fcacli.training.offload import BesideWeights, InHostMemory, InPages
 from fcacli.training.stepping import AdapterOptimizer
 from fcacli.training.trained_weights import hold
@@ -52,9 +53,10 @@ def make_optimizer(
     ]
     kind = adamw or _adamw(config.optimizer)
     inner = kind([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.999))
+    gradients = (InMainMemory if config.offload_gradients else InParameters)(weights.parameters)
     if config.optimizer == "paged-adamw8bit":
-        return AdapterOptimizer(inner, weights, InPages(device, inner))
-    return AdapterOptimizer(inner, weights, (InHostMemory if config.offload_optimizer else BesideWeights)(device))
+        return AdapterOptimizer(inner, weights, InPages(device, inner), gradients)
+    return AdapterOptimizer(inner, weights, (InHostMemory if config.offload_optimizer else BesideWeights)(device), gradients)
 
 
 def _adamw(kind: str) -> Any:

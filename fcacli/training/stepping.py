@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcacli.training.gradients import Gradients
 from fcacli.training.offload import Residence
 from fcacli.training.trained_weights import TrainedWeights
 
@@ -21,10 +22,12 @@ class AdapterOptimizer:
 
     Args:
         inner: over the masters, its groups in their order.
+        residence: where its state stays between steps.
+        gradients: where they wait for a step.
     """
 
-    def __init__(self, inner: torch.optim.Optimizer, weights: TrainedWeights, residence: Residence):
-        self.inner, self.weights, self.residence = inner, weights, residence
+    def __init__(self, inner: torch.optim.Optimizer, weights: TrainedWeights, residence: Residence, gradients: Gradients):
+        self.inner, self.weights, self.residence, self.gradients = inner, weights, residence, gradients
         for kept in weights.kept:
             kept.update(self._settled(kept))
         self._parts = list(cut([parameter.numel() for parameter in weights.parameters]))
@@ -44,8 +47,7 @@ class AdapterOptimizer:
         whole = [group["params"] for group in groups]
         try:
             for part in self._parts:
-                places = [place for place in part if self.weights.parameters[place].grad is not None]
-                if not places:
+                if not (places := self.gradients.fetch(part)):
                     continue
                 stepped = [self.inner.state[self.weights.masters[place]] for place in places]
                 with self.residence.here(stepped + [self.weights.kept[place] for place in places]):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Disk", "Planned", "plan"]
 
-IN_MAIN_MEMORY = {"offload_optimizer", "offload_activations", "block_swap"}
+IN_MAIN_MEMORY = {"offload_optimizer", "offload_gradients", "offload_activations", "block_swap"}
 """Options that save nothing where all is in main memory."""
 WARM = 3
 """Steps of a session that are slower than the others."""
@@ -298,8 +298,8 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str) -> fl
 
     def work(of: TrainConfig) -> tuple[object, ...]:
         step = (of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer, of.weights)
-        memory = (of.offload_optimizer, of.offload_activations, of.base_weights, of.block_swap, of.compile)
-        return of.base, of.clip, of.adapter, *step, *memory
+        offloaded = (of.offload_optimizer, of.offload_gradients, of.offload_activations)
+        return of.base, of.clip, of.adapter, *step, *offloaded, of.base_weights, of.block_swap, of.compile
 
     for run in reversed(workspace.all_runs()):
         try:
@@ -328,6 +328,7 @@ def _shown(config: TrainConfig) -> str:
     saving = {
         f"{config.weights} weights": config.weights != "fp32",
         "optimizer in main memory": config.offload_optimizer,
+        "gradients in main memory": config.offload_gradients,
         f"{config.base_weights} base": config.base_weights != "full",
         f"{config.block_swap} blocks swapped": config.block_swap > 0,
         "block inputs in main memory": config.offload_activations,

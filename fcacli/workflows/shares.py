@@ -21,8 +21,13 @@ def require_shares(config: TrainConfig, processes: int, report: Report) -> None:
     """Say how a step is shared.
 
     Raises:
-        Misuse: it has fewer clips than there are processes.
+        Misuse: it has fewer clips than there are processes, or gradients that wait apart in each of them.
     """
+    if processes > 1 and config.offload_gradients:
+        raise Misuse(
+            f"--offload-gradients is for one process, and these are {processes}, which share their gradients",
+            "leave it out for a new run, or start one process",
+        )
     clips = config.batch_size * config.accumulate
     product = f"--batch-size {config.batch_size} x --accumulate {config.accumulate}"
     of = f"a step has {clips} clip{'s' if clips > 1 else ''} ({product})"

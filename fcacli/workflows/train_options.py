@@ -32,6 +32,7 @@ class TrainOptions:
     """auto: the base's where the device computes in it, else fp32."""
     weights: Literal["fp32", "bf16", "bf16-stochastic"] | None = None
     offload_optimizer: bool | None = None
+    offload_gradients: bool | None = None
     checkpointing: bool | None = None
     offload_activations: bool | None = None
     base_weights: BaseWeights | None = None
@@ -67,7 +68,7 @@ PLACES = {
     **{name: ("clip", name) for name in ("frames", "init_frames", "width", "height", "fps", "fit")},
 }
 """Options whose field lies inside a part of TrainConfig; the others are fields of TrainConfig itself."""
-SWITCHES = ("offload_optimizer", "checkpointing", "offload_activations", "vae_tiling", "compile")
+SWITCHES = ("offload_optimizer", "offload_gradients", "checkpointing", "offload_activations", "vae_tiling", "compile")
 """Options that are written --name or --no-name."""
 TILED_ABOVE = 2 * 256 * 256
 """Pixels of a frame above which videos are decoded in tiles: CogVideoX's VAE takes 45 kB of memory a pixel without, in bf16."""

@@ -60,6 +60,7 @@ def shown(tried) -> tuple[str, str]:
         "no checkpointing": not config.checkpointing,
         f"{config.weights} weights": config.weights != "fp32",
         "optimizer in main memory": config.offload_optimizer,
+        "gradients in main memory": config.offload_gradients,
         f"{config.base_weights} base": config.base_weights != "full",
         f"{config.block_swap} blocks swapped": config.block_swap > 0,
         "block inputs in main memory": config.offload_activations,

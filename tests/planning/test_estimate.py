@@ -14,13 +14,14 @@ CHANGES = {
     "half the width": {"adapter_width": 64},
     "rounded base": {"base_weights": "int8"},
     "block inputs in main memory": {"offload_activations": True},
+    "gradients in main memory": {"offload_gradients": True},
     "twice the batch": {"batch_size": 2},
     "all": {
         **{"weights": "bf16", "offload_optimizer": True, "adapter_width": 32},
         **{"base_weights": "nf4", "block_swap": 2, "offload_activations": True},
     },
 }
-QUICK = ("half the width", "all")
+QUICK = ("half the width", "gradients in main memory", "all")
 
 
 @pytest.mark.parametrize("change", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CHANGES])

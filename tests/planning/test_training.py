@@ -34,6 +34,10 @@ OPTIONS = {
     "fca, fp8 base, checkpointing": ("rotary", {"base_weights": "fp8", "checkpointing": True}),
     "fca, nf4 base, checkpointing": ("absolute", {"base_weights": "nf4", "checkpointing": True}),
     "fca, block inputs in main memory": ("absolute", {"offload_activations": True, "checkpointing": True}),
+    "fca, gradients in main memory": (
+        "absolute",
+        {"offload_gradients": True, "weights": "bf16", "checkpointing": True, "accumulate": 2},
+    ),
     "fca-in-context, adamw": ("rotary", {"adapter": "fca-in-context", "optimizer": "adamw"}),
 }
 

@@ -223,6 +223,39 @@ def test_resume_matches_uninterrupted_run(base, settings, tmp_path, way, adapter
 
 
 @pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_gradients_in_main_memory_change_no_bit(base, settings, tmp_path, weights):
+    """With accumulation and clipping; the weights and the log of the run are the same, its norms too."""
+    config = replace(settings, weights=weights, precision="bf16", steps=3, batch_size=1, accumulate=2, clip_norm=1e-3)
+    run_fit(base, config, tmp_path / "plain")
+    run_fit(base, replace(config, offload_gradients=True), tmp_path / "waiting")
+    assert_same_run(tmp_path / "plain", tmp_path / "waiting")
+
+
+def test_gradients_leave_the_parameters_as_the_backward_pass_goes(make_config):
+    """At most one is there at a time, and the planned bytes wait in main memory; what is fetched is used up."""
+    parameters, at_once = trainable(), []
+    config = make_config(offload_gradients=True)
+    optimizer = make_optimizer(parameters, config)
+    for _, parameter in parameters:
+        parameter.register_post_accumulate_grad_hook(lambda _: at_once.append(sum(p.grad is not None for _, p in parameters)))
+    for _ in range(2):
+        sum((parameter * 3).sum() for _, parameter in parameters).backward()
+    assert at_once == [0] * 2 * len(parameters)
+    sizes = [parameter.numel() for parameter in optimizer.weights.parameters]
+    planned = trained_memory(sizes, config, "cpu")
+    assert sum(home.nbytes for home in optimizer.gradients._homes) == planned.host_gradients == 4 * sum(sizes)
+    assert float(optimizer.gradients.clip(1.0)) == pytest.approx(6 * sum(sizes) ** 0.5)
+    assert optimizer.gradients.fetch([0, 1]) == [0, 1]
+    norms = [optimizer.weights.parameters[place].grad.norm() for place in (0, 1)]
+    assert [float(norm) for norm in norms] == pytest.approx([(sizes[place] / sum(sizes)) ** 0.5 for place in (0, 1)], rel=1e-4)
+    assert optimizer.weights.parameters[2].grad is None
+    optimizer.step(0)
+    assert all(parameter.grad is None for _, parameter in parameters)
+    assert optimizer.gradients.fetch(range(len(sizes))) == []
+
+
+@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("weights", ["fp32", "bf16"])
 def test_state_is_away_in_validation_and_back_as_it_was(base, settings, tmp_path, monkeypatch, weights):
     """None of the tensors that were there at the last step lives on while clips are made; what is there is its copy on the
