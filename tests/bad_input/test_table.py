@@ -134,6 +134,7 @@ OPTIONS = [
     (f"{NEW} --no-checkpointing --block-swap 1", 2, "need --checkpointing", TRY, "add --checkpointing"),
     (f"{NEW} --no-checkpointing --offload-activations", 2, "need --checkpointing", TRY, "add --checkpointing"),
     (f"{NEW} --vae-tiling 2", 2, "unexpected extra argument"),
+    (f"{NEW} --offload-gradients 2", 2, "unexpected extra argument"),
     (f"{NEW} --compile 2", 2, "unexpected extra argument"),
     (f"{NEW} --precision fp16", 2, "--precision", "'fp16' is not one of"),
     (f"{NEW} --weights fp16", 2, "--weights", "'fp16' is not one of"),
@@ -321,6 +322,7 @@ OPTIONS += [
     (f"{PLAN} --optimizer paged-adamw8bit --offload-optimizer", 2, "two ways to the same end"),
     (f"{PLAN} --vae-tiling 2", 2, "unexpected extra argument"),
     (f"{PLAN} --compile 2", 2, "unexpected extra argument"),
+    (f"{PLAN} --offload-gradients 2", 2, "unexpected extra argument"),
     ("plan --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
 ]
 

@@ -58,6 +58,8 @@ def test_a_step_has_a_clip_for_each_process(make_train_config):
     assert enough_for(5, TrainOptions(accumulate=2), config) == config
     with pytest.raises(Misuse, match=r"a step has 4 clips \(--batch-size 2 x --accumulate 2\), too few for 5 processes"):
         require_shares(config, 5, lambda event: None)
+    with pytest.raises(Misuse, match="--offload-gradients is for one process, and these are 2"):
+        require_shares(replace(config, offload_gradients=True), 2, lambda event: None)
     said: list[Message] = []
     require_shares(config, 3, said.append)
     assert said[0].level == "warning" and "cannot share evenly" in said[0].text
