@@ -48,6 +48,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l fit -d 'How another asp
 complete -c fca -n '__fish_seen_subcommand_from plan' -l fps -d 'Frames per second of the written predictions' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l steps -d 'Optimizer steps' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l lr -d 'Peak learning rate' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l text-lr-scale -d 'Of FCAs text modules, as a multiple of --lr' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l batch-size -d 'Clips per device at once' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l accumulate -d 'Batches per optimizer step' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l warmup -d 'Steps of linear warm-up' -x
@@ -86,6 +87,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l fit -d 'How another as
 complete -c fca -n '__fish_seen_subcommand_from train' -l fps -d 'Frames per second of the written predictions' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l steps -d 'Optimizer steps' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l lr -d 'Peak learning rate' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l text-lr-scale -d 'Of FCAs text modules, as a multiple of --lr' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l batch-size -d 'Clips per device at once' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l accumulate -d 'Batches per optimizer step' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l warmup -d 'Steps of linear warm-up' -x

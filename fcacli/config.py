@@ -204,6 +204,8 @@ class TrainConfig:
     """Micro-batches per optimizer step."""
     lr: float
     """Peak learning rate; linear warm-up, cosine decay to a tenth."""
+    text_lr_scale: float = 1.0
+    """Learning rate of the frame-wise text modules, as a multiple of the others'."""
     warmup: int
     """Steps of linear warm-up."""
     weight_decay: float = 1e-4
@@ -252,6 +254,7 @@ class TrainConfig:
             _require(math.isfinite(value) and value > 0, f"--{name.replace('_', '-')} must be above 0, got {value}")
         _require(0 <= self.caption_dropout < 1, f"--caption-dropout must be in [0, 1), got {self.caption_dropout}")
         _within("--weight-decay", self.weight_decay, 0, 1)
+        _within("--text-lr-scale", self.text_lr_scale, 0, 100)
         _require(
             self.weights == "fp32" or self.precision == "bf16",
             f"--weights {self.weights} is for steps in bf16, and these are in {self.precision}",

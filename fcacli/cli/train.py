@@ -73,6 +73,10 @@ def train(
     ] = None,
     steps: Annotated[int | None, by_base("--steps", OPTIMIZATION, "Optimizer steps.", metavar="N", least=1)] = None,
     lr: Annotated[float | None, by_base("--lr", OPTIMIZATION, "Peak learning rate.", metavar="X")] = None,
+    text_lr_scale: Annotated[
+        float | None,
+        by_base("--text-lr-scale", OPTIMIZATION, "Of FCA's text modules, as a multiple of --lr.", metavar="X", least=0),
+    ] = None,
     batch_size: Annotated[
         int | None, by_base("--batch-size", OPTIMIZATION, "Clips per device at once.", metavar="N", least=1)
     ] = None,
@@ -277,6 +281,7 @@ def train(
         fps=fps,
         steps=steps,
         lr=lr,
+        text_lr_scale=text_lr_scale,
         batch_size=batch_size,
         accumulate=accumulate,
         warmup=warmup,

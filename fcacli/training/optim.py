@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from fcacli.training.trained_weights import hold
 
 FLOOR = 0.1
 """Learning rate at the last step, as a share of the peak."""
+SCALE = "lr_scale"
+"""Of a group of the optimizer."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -31,6 +34,11 @@ def decays(name: str, parameter: Parameter) -> bool:
     return parameter.ndim >= 2 and not any(word in own_name for word in ("queries", "query_tokens", "position", "embedding"))
 
 
+def is_of_text(name: str) -> bool:
+    """Whether a trained parameter belongs to the frame-wise text modules."""
+    return name.startswith("text_modules.")
+
+
 def make_optimizer(
     trainable: Sequence[tuple[str, Parameter]], config: TrainConfig, adamw: Callable[..., Any] | None = None
 ) -> AdapterOptimizer:
@@ -43,16 +51,16 @@ def make_optimizer(
     Args:
         adamw: in the place of the one that `config.optimizer` names.
     """
-    named = [item for item in trainable if decays(*item)]
-    plain = [item for item in trainable if not decays(*item)]
-    weights = hold([parameter for _, parameter in named + plain], config.weights, config.seed)
+    sorts = [(not decays(*item), config.text_lr_scale if is_of_text(item[0]) else 1.0) for item in trainable]
+    in_order = sorted(range(len(sorts)), key=lambda place: (sorts[place][0], -sorts[place][1]))
+    weights = hold([trainable[place][1] for place in in_order], config.weights, config.seed)
     device = weights.parameters[0].device
-    groups: list[dict[str, Any]] = [
-        {"params": list(weights.masters[: len(named)]), "weight_decay": config.weight_decay},
-        {"params": list(weights.masters[len(named) :]), "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for (plain, scale), same in groupby(range(len(in_order)), key=lambda place: sorts[in_order[place]]):
+        masters = [weights.masters[place] for place in same]
+        groups.append({"params": masters, "weight_decay": 0.0 if plain else config.weight_decay, SCALE: scale})
     kind = adamw or _adamw(config.optimizer)
-    inner = kind([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.999))
+    inner = kind(groups, lr=config.lr, betas=(0.9, 0.999))
     gradients = (InMainMemory if config.offload_gradients else InParameters)(weights.parameters)
     if config.optimizer == "paged-adamw8bit":
         return AdapterOptimizer(inner, weights, InPages(device, inner), gradients)
@@ -71,6 +79,6 @@ def _adamw(kind: str) -> Any:
 
 
 def set_learning_rate(optimizer: AdapterOptimizer, lr: float) -> None:
-    """Set the learning rate of all groups."""
+    """Set the learning rate of all groups; each has its own scale."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(SCALE, 1.0)

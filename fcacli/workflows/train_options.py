@@ -24,6 +24,7 @@ class TrainOptions:
     batch_size: int | None = None
     accumulate: int | None = None
     lr: float | None = None
+    text_lr_scale: float | None = None
     warmup: int | None = None
     weight_decay: float | None = None
     clip_norm: float | None = None
@@ -141,7 +142,12 @@ def as_arguments(options: TrainOptions, gpus: int | None = None) -> str:
 
 
 def _require_own_options(options: TrainOptions, kind: str) -> None:
-    for option, owner, value in (("--adapter-width", "fca", options.adapter_width), ("--lora-rank", "lora", options.lora_rank)):
+    own = (
+        ("--adapter-width", "fca", options.adapter_width),
+        ("--text-lr-scale", "fca", options.text_lr_scale),
+        ("--lora-rank", "lora", options.lora_rank),
+    )
+    for option, owner, value in own:
         if value is not None and not kind.startswith(owner):
             raise Misuse(f"{option} belongs to --adapter {owner}", f"leave it out, or --adapter {owner}")
 
@@ -172,5 +178,6 @@ def _defaults(row: BaseDefaults, kind: str, bf16: bool) -> dict[str, Any]:
         "sample": {"steps": row.sample_steps, "guidance": row.guidance},
         "adapter": {"kind": kind, **adapter},
         "lr": row.lora_lr if kind == "lora" else row.lr,
+        "text_lr_scale": 1.0 if kind == "lora" else row.text_lr_scale,
         "precision": row.precision if bf16 else "fp32",
     }

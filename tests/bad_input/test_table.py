@@ -117,6 +117,9 @@ OPTIONS = [
     (f"{NEW} --lr 0", 2, "--lr must be above 0, got 0"),
     (f"{NEW} --lr -1e-4", 2, "--lr must be above 0"),
     (f"{NEW} --lr inf", 2, "--lr must be above 0, got inf"),
+    (f"{NEW} --text-lr-scale -1", 2, "--text-lr-scale"),
+    (f"{NEW} --text-lr-scale 101", 2, "--text-lr-scale must be between 0 and 100, got 101"),
+    (f"{NEW} --adapter lora --text-lr-scale 1", 2, "--text-lr-scale belongs to --adapter fca"),
     (f"{NEW} --batch-size 0", 2, "--batch-size"),
     (f"{NEW} --batch-size 1000000000", 2, "--batch-size must be between 1 and 65,536"),
     (f"{NEW} --accumulate 0", 2, "--accumulate"),
@@ -323,6 +326,7 @@ OPTIONS += [
     (f"{PLAN} --vae-tiling 2", 2, "unexpected extra argument"),
     (f"{PLAN} --compile 2", 2, "unexpected extra argument"),
     (f"{PLAN} --offload-gradients 2", 2, "unexpected extra argument"),
+    (f"{PLAN} --text-lr-scale 101", 2, "--text-lr-scale must be between 0 and 100, got 101"),
     ("plan --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
 ]
 

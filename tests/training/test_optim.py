@@ -79,3 +79,21 @@ def test_eight_bit_state_is_for_large_tensors_only(make_config):
     step(optimizer, trainable, 0)
     kinds = {name: optimizer.inner.state[parameter]["state1"].dtype for name, parameter in trainable}
     assert kinds == {"large.weight": torch.uint8, "small.weight": torch.float32, "large.bias": torch.float32}
+
+
+def test_text_modules_have_their_own_learning_rate(make_config):
+    """Every weight moves by its rate at the first step of AdamW; one scale makes the groups of before."""
+    names = ("layers.0.to_out.weight", "text_modules.0.out.weight", "layers.0.to_out.bias", "text_modules.0.norm.bias")
+    moved = {}
+    for scale in (0.25, 1.0):
+        shapes = [(4, 4) if name.endswith("weight") else (4,) for name in names]
+        trainable = [(name, torch.nn.Parameter(torch.zeros(shape))) for name, shape in zip(names, shapes, strict=True)]
+        optimizer = make_optimizer(trainable, make_config(optimizer="adamw", text_lr_scale=scale))
+        assert len(optimizer.param_groups) == (4 if scale != 1.0 else 2)
+        set_learning_rate(optimizer, 0.01)
+        for _, parameter in trainable:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step(0)
+        moved[scale] = {name: -float(parameter.detach().mean()) for name, parameter in trainable}
+    assert moved[1.0] == pytest.approx(dict.fromkeys(names, 0.01), rel=1e-4)
+    assert moved[0.25] == pytest.approx({name: 0.0025 if "text" in name else 0.01 for name in names}, rel=1e-4)

@@ -49,6 +49,8 @@ class BaseDefaults:
     lora_rank: int = 64
     lr: float = 1e-4
     lora_lr: float = 1e-4
+    text_lr_scale: float = 1.0
+    """Of FCA's text modules, as a multiple of lr."""
     steps: int = 10_000
     batch_size: int = 1
     accumulate: int = 4
@@ -76,6 +78,7 @@ _MINI = BaseDefaults(
     lora_rank=64,
     lr=9e-3,
     lora_lr=9e-3,
+    text_lr_scale=0.3,
     steps=600,
     batch_size=16,
     accumulate=1,
