@@ -24,7 +24,7 @@ _fca() {
         "prepare --protocol") _fca_words "ours seer"; return ;;
         "plan --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
         "plan --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
-        "plan --adapter") _fca_words "fca lora fca-in-context"; return ;;
+        "plan --adapter") _fca_words "fca lora fca-in-context fca-lora"; return ;;
         "plan --fit") _fca_words "crop pad stretch"; return ;;
         "plan --optimizer") _fca_words "adamw8bit paged-adamw8bit adamw"; return ;;
         "plan --precision") _fca_words "auto bf16 fp32"; return ;;
@@ -32,7 +32,7 @@ _fca() {
         "plan --base-weights") _fca_words "full fp8 int8 nf4"; return ;;
         "train --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
         "train --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
-        "train --adapter") _fca_words "fca lora fca-in-context"; return ;;
+        "train --adapter") _fca_words "fca lora fca-in-context fca-lora"; return ;;
         "train --fit") _fca_words "crop pad stretch"; return ;;
         "train --optimizer") _fca_words "adamw8bit paged-adamw8bit adamw"; return ;;
         "train --precision") _fca_words "auto bf16 fp32"; return ;;
@@ -53,7 +53,7 @@ _fca() {
         "eval --fvd-preset") _fca_words "tf styleganv videogpt cdfvd"; return ;;
         "eval --i3d") _fca_files -d; return ;;
         "eval --weights-dir") _fca_files -d; return ;;
-        "benchmark --only") _fca_words "base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width"; return ;;
+        "benchmark --only") _fca_words "base copy fca lora-64 lora-16 lora-96 fca-in-context fca-lora copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width"; return ;;
         "weights --fetch") _fca_words "i3d lpips-trunk lpips-linear clip inception"; return ;;
         "weights --weights-dir") _fca_files -d; return ;;
         "prepare --name" | "prepare --workers" | "prepare --shard" | "prepare --limit" | "prepare --filter" | "prepare --frames" | "prepare --init-frames" | "prepare --size" | "prepare --fps" | "prepare --camera" | "prepare --fold" | "plan --gpus" | "plan --gpu-memory" | "plan --keep" | "plan --adapter-width" | "plan --set" | "plan --lora-rank" | "plan --frames" | "plan --init-frames" | "plan --size" | "plan --fps" | "plan --steps" | "plan --lr" | "plan --text-lr-scale" | "plan --batch-size" | "plan --accumulate" | "plan --warmup" | "plan --weight-decay" | "plan --clip-norm" | "plan --caption-dropout" | "plan --block-swap" | "plan --seed" | "plan --validate-every" | "plan --validate-clips" | "plan --sample-steps" | "plan --guidance" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --text-lr-scale" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --block-swap" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "train --nodes" | "train --rendezvous" | "train --processes" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --num" | "eval --i2v" | "eval --device" | "eval --gpus" | "eval --processes" | "eval --given" | "eval --metrics" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;

@@ -37,7 +37,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l verbose -s v -d 'Say mo
 complete -c fca -n '__fish_seen_subcommand_from plan' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
-complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter -d 'The papers, the LoRA baseline, or FCA with clean frames in front' -x -a 'fca lora fca-in-context'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter -d 'The papers; the LoRA baseline; FCA with clean frames in front, or with LoRA on the base' -x -a 'fca lora fca-in-context fca-lora'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter-width -d 'Width of the parallel attention, a multiple of the head dimension' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l set -d 'Another field of the adapter, see the README; may be repeated' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l lora-rank -d 'Rank, with --adapter lora' -x
@@ -76,7 +76,7 @@ complete -c fca -n __fish_use_subcommand -a train -d 'Train an adapter on the pr
 complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
 complete -c fca -n '__fish_seen_subcommand_from train' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
-complete -c fca -n '__fish_seen_subcommand_from train' -l adapter -d 'The papers, the LoRA baseline, or FCA with clean frames in front' -x -a 'fca lora fca-in-context'
+complete -c fca -n '__fish_seen_subcommand_from train' -l adapter -d 'The papers; the LoRA baseline; FCA with clean frames in front, or with LoRA on the base' -x -a 'fca lora fca-in-context fca-lora'
 complete -c fca -n '__fish_seen_subcommand_from train' -l adapter-width -d 'Width of the parallel attention, a multiple of the head dimension' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l set -d 'Another field of the adapter, see the README; may be repeated' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l lora-rank -d 'Rank, with --adapter lora' -x
@@ -189,7 +189,7 @@ complete -c fca -n '__fish_seen_subcommand_from demo' -l quiet -s q -d 'Warnings
 complete -c fca -n '__fish_seen_subcommand_from demo' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a benchmark -d 'Measure FCA, LoRA and FCA with one part changed on the bundled miniature. Hours on a CPU; resumable'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -x -a '(__fish_complete_directories)'
-complete -c fca -n '__fish_seen_subcommand_from benchmark' -l only -d 'This arm alone; may be repeated' -x -a 'base copy fca lora-64 lora-16 lora-96 fca-in-context copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l only -d 'This arm alone; may be repeated' -x -a 'base copy fca lora-64 lora-16 lora-96 fca-in-context fca-lora copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l choose -d 'First choose learning rates, on clips of their own'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l steps -d 'Steps of a training' -x

@@ -28,6 +28,10 @@ def _within(name: str, value: float, least: float, most: float) -> None:
     _require(least <= value <= most, f"{name} must be between {least:,} and {most:,}, got {value}")
 
 
+def _require_alpha(alpha: float | None) -> None:
+    _require(alpha is None or (math.isfinite(alpha) and alpha > 0), f"LoRA alpha must be above 0, got {alpha}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
     """The shape of one sample: how a source video becomes T frames of W x H pixels."""
@@ -119,6 +123,21 @@ class InContextFCAConfig(FCAConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FCALoRAConfig(FCAConfig):
+    """FCA, and LoRA on the frozen attention beside it; see model/fca_lora.py."""
+
+    kind: Literal["fca-lora"] = "fca-lora"  # type: ignore[assignment]
+    rank: int = 64
+    alpha: float | None = None
+    """Scale numerator; None means equal to the rank."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _within("--lora-rank", self.rank, 1, 16384)
+        _require_alpha(self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
     """The baseline: PEFT LoRA on the frozen attention, the initial frames given as latents."""
 
@@ -131,13 +150,10 @@ class LoRAConfig:
 
     def __post_init__(self) -> None:
         _within("--lora-rank", self.rank, 1, 16384)
-        _require(
-            self.alpha is None or (math.isfinite(self.alpha) and self.alpha > 0),
-            f"LoRA alpha must be above 0, got {self.alpha}",
-        )
+        _require_alpha(self.alpha)
 
 
-AdapterConfig = FCAConfig | InContextFCAConfig | LoRAConfig
+AdapterConfig = FCAConfig | InContextFCAConfig | FCALoRAConfig | LoRAConfig
 
 BaseWeights = Literal["full", "fp8", "int8", "nf4"]
 

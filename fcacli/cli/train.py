@@ -32,8 +32,13 @@ def train(
     base: options.Base = None,
     data: options.Data = None,
     adapter: Annotated[
-        Literal["fca", "lora", "fca-in-context"] | None,
-        by_base("--adapter", ADAPTER, "The paper's, the LoRA baseline, or FCA with clean frames in front.", default="fca"),
+        Literal["fca", "lora", "fca-in-context", "fca-lora"] | None,
+        by_base(
+            "--adapter",
+            ADAPTER,
+            "The paper's; the LoRA baseline; FCA with clean frames in front, or with LoRA on the base.",
+            default="fca",
+        ),
     ] = None,
     adapter_width: Annotated[
         int | None,

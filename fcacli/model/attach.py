@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 import fcacli
-from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, InContextFCAConfig, from_dict, to_dict
+from fcacli.config import AdapterConfig, ClipConfig, FCAConfig, FCALoRAConfig, InContextFCAConfig, from_dict, to_dict
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import cogvideox_block as seam
 from fcacli.model.compiling import compile_modules
 from fcacli.model.conditioning import AppendedText, FCAConditioning, Tap
 from fcacli.model.fca import AppendedLayer, FCAAdapter, FCALayer, Geometry
-from fcacli.model.lora import LoRAAdapter, lora_layers, put_lora_back, remove_lora
+from fcacli.model.fca_lora import FCALoRAAdapter
+from fcacli.model.lora import LoRAAdapter, lora_layers, lora_off, put_lora_back, remove_lora
 from fcacli.model.pipeline import base_of_pipeline
 from fcacli.workspace import atomic_file, read_json, write_json
 
@@ -93,13 +94,14 @@ class FCABlock(nn.Module):
                 return hidden_states, encoder_hidden_states
         elif conditioning is not None:
             raise FcaError(f'attention_kwargs["fca"] is a {type(conditioning).__name__}, not a conditioning of this adapter')
-        return self.block(
-            hidden_states=hidden_states,
-            encoder_hidden_states=encoder_hidden_states,
-            temb=temb,
-            image_rotary_emb=image_rotary_emb,
-            attention_kwargs=others,
-        )
+        with lora_off(self.block):
+            return self.block(
+                hidden_states=hidden_states,
+                encoder_hidden_states=encoder_hidden_states,
+                temb=temb,
+                image_rotary_emb=image_rotary_emb,
+                attention_kwargs=others,
+            )
 
 
 def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torch.dtype = torch.float32) -> Adapter:
@@ -118,7 +120,8 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torc
         return LoRAAdapter(config, base, clip, dtype)
     blocks = getattr(transformer, seam.BLOCKS)
     geometry = Geometry.of(base, clip, in_front=isinstance(config, InContextFCAConfig))
-    adapter = FCAAdapter(config, geometry, clip, base.spec.name, blocks, dtype)
+    kind = FCALoRAAdapter if isinstance(config, FCALoRAConfig) else FCAAdapter
+    adapter = kind(config, geometry, clip, base.spec.name, blocks, dtype)
     if base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
         adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))
@@ -126,6 +129,8 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torc
     setattr(transformer, seam.BLOCKS, adapted.train(transformer.training))
     # layer-wise casting would turn the trained weights to float8
     transformer._skip_layerwise_casting_patterns = [*(transformer._skip_layerwise_casting_patterns or []), rf"\.{NAME}\."]
+    if isinstance(adapter, FCALoRAAdapter):
+        adapter.add_lora(base, dtype)
     if base.keeping.compile:
         compile_modules(adapter.layers)
         compile_modules(adapter.text_modules)

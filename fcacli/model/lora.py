@@ -15,6 +15,8 @@ transformer sees more frames.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,8 @@ from fcacli.model.fca import fill_temporal_patch
 if TYPE_CHECKING:
     from fcacli.model.bases.cogvideox import CogVideoX
 
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+TARGETS = r".*\.attn1\.(to_q|to_k|to_v|to_out\.0)"
+"""The projections of the frozen attention; an FCA module beside it has some of these names."""
 
 
 class LoRAAdapter(nn.Module):
@@ -39,20 +42,12 @@ class LoRAAdapter(nn.Module):
 
     def __init__(self, config: LoRAConfig, base: CogVideoX, clip: ClipConfig, dtype: torch.dtype = torch.float32):
         super().__init__()
-        from peft import LoraConfig
-
         if config.init == "in_place":
             _check_in_place(clip, base.temporal_patch)
         self.config, self.clip = config, clip
-        alpha = config.alpha if config.alpha is not None else config.rank
-        transformer = base.transformer
-        transformer.add_adapter(LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=TARGETS))  # type: ignore[arg-type]
-        self._names = [name for name, _ in transformer.named_parameters() if ".lora_" in name]
-        matrices = dict(transformer.named_parameters())
-        for name in self._names:
-            matrices[name].data = matrices[name].data.to(base.device, dtype)
-            matrices[name].requires_grad_(True)
-        self.matrices = nn.ParameterList(matrices[name] for name in self._names)
+        matrices = inject(base, config.rank, config.alpha, dtype)
+        self._names = list(matrices)
+        self.matrices = nn.ParameterList(matrices.values())
 
     def condition(self, base: CogVideoX, given: Given) -> InitLatents:
         """The initial frames' latents; the caption reaches the model as its text alone."""
@@ -86,6 +81,36 @@ class LoRAAdapter(nn.Module):
             FcaError: always; a diffusers pipeline has no place for extra latent frames.
         """
         raise FcaError("the LoRA baseline cannot run in a plain diffusers pipeline", "fca predict")
+
+
+def inject(base: CogVideoX, rank: int, alpha: float | None, dtype: torch.dtype) -> dict[str, nn.Parameter]:
+    """Put LoRA layers into the attention of a base's transformer; its matrices by their names there.
+
+    PEFT makes everything else in the transformer untrainable.
+    """
+    from peft import LoraConfig
+
+    transformer = base.transformer
+    scale: Any = alpha if alpha is not None else rank
+    transformer.add_adapter(LoraConfig(r=rank, lora_alpha=scale, target_modules=TARGETS))
+    matrices = {name: matrix for name, matrix in transformer.named_parameters() if ".lora_" in name}
+    for matrix in matrices.values():
+        matrix.data = matrix.data.to(base.device, dtype)
+        matrix.requires_grad_(True)
+    return matrices
+
+
+@contextmanager
+def lora_off(block: nn.Module) -> Iterator[None]:
+    """Its LoRA layers, if it has any, do nothing for a while."""
+    layers: list[Any] = [module for module in block.modules() if hasattr(module, "enable_adapters")]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def _check_in_place(clip: ClipConfig, temporal_patch: int) -> None:

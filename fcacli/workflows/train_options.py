@@ -19,7 +19,7 @@ class TrainOptions:
     """mini, cogvideox-2b, a hub id, a folder; None or "auto" chooses by the machine."""
     data: str | None = None
     """Folder name below data/; None for the latest."""
-    adapter: Literal["fca", "lora", "fca-in-context"] | None = None
+    adapter: Literal["fca", "lora", "fca-in-context", "fca-lora"] | None = None
     steps: int | None = None
     batch_size: int | None = None
     accumulate: int | None = None
@@ -148,7 +148,7 @@ def _require_own_options(options: TrainOptions, kind: str) -> None:
         ("--lora-rank", "lora", options.lora_rank),
     )
     for option, owner, value in own:
-        if value is not None and not kind.startswith(owner):
+        if value is not None and owner not in kind:
             raise Misuse(f"{option} belongs to --adapter {owner}", f"leave it out, or --adapter {owner}")
 
 
@@ -169,6 +169,8 @@ def _defaults(row: BaseDefaults, kind: str, bf16: bool) -> dict[str, Any]:
     if kind != "lora":
         adapter = {name: getattr(row, name) for name in ("tokens_per_frame", "text_width", "text_heads", "text_blocks")}
         adapter["width"] = row.adapter_width
+        if kind == "fca-lora":
+            adapter["rank"] = row.lora_rank
     else:
         adapter = {"rank": row.lora_rank}
     shared = ("steps", "batch_size", "accumulate", "warmup", "optimizer", "checkpointing", "validate_every")

@@ -43,7 +43,7 @@ def complete(words: list[str], folder: Path) -> list[str]:
         (["fca", "pr"], ["prepare", "predict"]),
         (["fca", "prepare", "ss"], ["ssv2"]),
         (["fca", "train", "--adapter-w"], ["--adapter-width"]),
-        (["fca", "train", "--adapter", ""], ["fca", "lora", "fca-in-context"]),
+        (["fca", "train", "--adapter", ""], ["fca", "lora", "fca-in-context", "fca-lora"]),
         (["fca", "train", "--base", "cogvideox-"], ["cogvideox-2b", "cogvideox-5b"]),
         (["fca", "predict", "--run", ""], ["one", "two"]),
         (["fca", "train", "--data", ""], ["cups"]),

@@ -38,6 +38,7 @@ OPTIONS = {
         "absolute",
         {"offload_gradients": True, "weights": "bf16", "checkpointing": True, "accumulate": 2},
     ),
+    "fca-lora, checkpointing": ("absolute", {"adapter": "fca-lora", "lora_rank": 4, "checkpointing": True}),
     "fca-in-context, adamw": ("rotary", {"adapter": "fca-in-context", "optimizer": "adamw"}),
 }
 

@@ -16,6 +16,7 @@ from fcacli.workspace import Workspace, read_json
     "options,name,claims",
     [
         ({"adapter": "fca-in-context"}, "fca-in-context", 7),
+        ({"adapter": "fca-lora", "lora_rank": 2}, "fca-lora", 7),
         ({"adapter_fields": {"injection": "text"}}, "fca", 7),
     ],
 )

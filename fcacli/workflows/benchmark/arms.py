@@ -109,6 +109,7 @@ ARMS = (
     _lora(16),
     _lora(96),
     Arm("fca-in-context", "FCA, clean frames in front", "main", {"adapter": "fca-in-context"}),
+    Arm("fca-lora", "FCA, and LoRA rank 64 on the base", "main", {"adapter": "fca-lora", "lora_rank": 64}),
     Arm("copy-17", "copy last frame", "aligned", method="copy"),
     Arm("fca-17", "FCA", "aligned", rate_of="fca"),
     Arm("lora-in-place-17", "LoRA in place, rank 64", "aligned", IN_PLACE, rate_of="lora-64"),
