@@ -36,6 +36,7 @@ def companions(count: int, work: Callable[..., object], *given: Any) -> Iterator
     size, before, threads = count + 1, dict(os.environ), torch.get_num_threads()
     shared = max(1, (os.cpu_count() or 1) // size)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(size), ACCOMPANIED: "1"}
+    address["OMP_NUM_THREADS"] = str(shared)  # for what is loaded meanwhile, see use_threads
     places = [address | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
     context = multiprocessing.get_context("spawn")
     started = [context.Process(target=_accompany, args=(place, shared, work, given)) for place in places[1:]]
@@ -87,6 +88,18 @@ def leave_signals_to_parent() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def use_threads(count: int) -> None:
+    """Have this process compute in so many threads; called before torch is imported.
+
+    bitsandbytes has an OpenMP of its own, which reads the variable when it is loaded: with two threads in each of two
+    processes on two cores a training step of the miniature takes four times as long.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    import torch
+
+    torch.set_num_threads(count)
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -97,9 +110,7 @@ def _accompany(place: dict[str, str], threads: int, work: Callable[..., object],
     leave_signals_to_parent()
     follow_parent()
     os.environ.update(place)
-    import torch
-
-    torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         work(*given)
     except FcaError:

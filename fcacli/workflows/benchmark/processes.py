@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from fcacli.errors import FcaError, Interrupted
 from fcacli.events import Event, Report, silent
-from fcacli.workflows.companions import end, follow_parent, leave_signals_to_parent
+from fcacli.workflows.companions import end, follow_parent, leave_signals_to_parent, use_threads
 
 T = TypeVar("T")
 
@@ -97,9 +97,7 @@ def _serve(work: Callable[[Any, Report], None], items: list[Any], taken: Any, ev
     """Take the next item until there is none; the SIGTERM of the process that shares out lets training save."""
     leave_signals_to_parent()
     follow_parent()
-    import torch
-
-    torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         while True:
             with taken.get_lock():
