@@ -27,6 +27,9 @@ def companions(count: int, work: Callable[..., object], *given: Any) -> Iterator
 
     Args:
         work, given: importable and picklable, for they are started afresh.
+
+    Raises:
+        FcaError: one of them cannot be started.
     """
     if not count:
         yield
@@ -39,10 +42,12 @@ def companions(count: int, work: Callable[..., object], *given: Any) -> Iterator
     address["OMP_NUM_THREADS"] = str(shared)  # for what is loaded meanwhile, see use_threads
     places = [address | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
     context = multiprocessing.get_context("spawn")
-    started = [context.Process(target=_accompany, args=(place, shared, work, given)) for place in places[1:]]
+    there = context.Semaphore(0)
+    started = [context.Process(target=_accompany, args=(there, place, shared, work, given)) for place in places[1:]]
     try:
         for process in started:
             process.start()
+        _await(started, there)
         os.environ.update(places[0])
         torch.set_num_threads(shared)
         yield
@@ -56,6 +61,17 @@ def companions(count: int, work: Callable[..., object], *given: Any) -> Iterator
         end(started)
         if torch.distributed.is_initialized():  # left by an error
             torch.distributed.destroy_process_group()
+
+
+def _await(processes: list[Any], there: Any) -> None:
+    """Until each has begun: to meet those that never come takes hours."""
+    for _ in processes:
+        while not there.acquire(timeout=0.2):
+            if ended := [process.exitcode for process in processes if process.exitcode]:
+                raise FcaError(
+                    f"another process of this command cannot be started, it ended with status {ended[0]}",
+                    "in a script of your own, call this below `if __name__ == '__main__':`",
+                )
 
 
 def end(processes: list[Any]) -> None:
@@ -106,7 +122,8 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _accompany(place: dict[str, str], threads: int, work: Callable[..., object], given: tuple[Any, ...]) -> None:
+def _accompany(there: Any, place: dict[str, str], threads: int, work: Callable[..., object], given: tuple[Any, ...]) -> None:
+    there.release()
     leave_signals_to_parent()
     follow_parent()
     os.environ.update(place)

@@ -1,7 +1,9 @@
 """Another process that shares a part of a command: it meets this one, ends with it, and its death is noticed."""
 
 import os
+import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,14 @@ def test_what_goes_wrong_here_ends_the_other(tmp_path):
         raise FcaError("no disk")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "asleep").read_text()), 0)
+
+
+def test_one_that_cannot_be_started_is_an_error_at_once(tmp_path, monkeypatch):
+    nowhere = types.ModuleType("nowhere_to_be_found")
+    exec("def work(folder): pass", nowhere.__dict__)
+    monkeypatch.setitem(sys.modules, nowhere.__name__, nowhere)
+    with pytest.raises(FcaError, match="cannot be started, it ended with status 1"), companions(1, nowhere.work, tmp_path):
+        raise AssertionError("it goes on alone")
 
 
 def test_its_death_is_noticed_and_others_can_follow(tmp_path):
