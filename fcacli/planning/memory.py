@@ -113,7 +113,7 @@ class Planner:
         on_cuda = self.kind == "cuda"
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
         stays["base"] -= swap.gone
-        state, inputs, gradients = stays["optimizer"], marks["block inputs"], marks["gradients, host"]
+        state, inputs, gradients = stays["optimizer"], marks["block inputs"], marks.get("gradients, host", 0)
         encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
         more = encoder + swap.passing - swap.gone
         resident = sum(stays.values()) + encoder + swap.passing + gradients * (not on_cuda)
