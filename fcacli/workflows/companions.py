@@ -105,7 +105,7 @@ def leave_signals_to_parent() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Have this process compute in so many threads; called before torch is imported.
+    """Have this process compute in so many threads; called before bitsandbytes is imported.
 
     bitsandbytes has an OpenMP of its own, which reads the variable when it is loaded: with two threads in each of two
     processes on two cores a training step of the miniature takes four times as long.
