@@ -26,22 +26,25 @@ _fca() {
         "plan --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
         "plan --adapter") _fca_words "fca lora fca-in-context fca-lora"; return ;;
         "plan --fit") _fca_words "crop pad stretch"; return ;;
-        "plan --optimizer") _fca_words "adamw8bit paged-adamw8bit adamw"; return ;;
+        "plan --optimizer") _fca_words "adamw8bit paged-adamw8bit adamw muon"; return ;;
         "plan --precision") _fca_words "auto bf16 fp32"; return ;;
         "plan --weights") _fca_words "fp32 bf16 bf16-stochastic"; return ;;
         "plan --base-weights") _fca_words "full fp8 int8 nf4"; return ;;
+        "plan --sampler") _fca_words "base fresh-noise"; return ;;
         "train --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
         "train --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
         "train --adapter") _fca_words "fca lora fca-in-context fca-lora"; return ;;
         "train --fit") _fca_words "crop pad stretch"; return ;;
-        "train --optimizer") _fca_words "adamw8bit paged-adamw8bit adamw"; return ;;
+        "train --optimizer") _fca_words "adamw8bit paged-adamw8bit adamw muon"; return ;;
         "train --precision") _fca_words "auto bf16 fp32"; return ;;
         "train --weights") _fca_words "fp32 bf16 bf16-stochastic"; return ;;
         "train --base-weights") _fca_words "full fp8 int8 nf4"; return ;;
         "train --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
         "train --fork") _fca_words "$(ls runs 2>/dev/null)"; return ;;
+        "train --sampler") _fca_words "base fresh-noise"; return ;;
         "train --accelerate-config") _fca_files -d; return ;;
         "predict --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
+        "predict --sampler") _fca_words "base fresh-noise"; return ;;
         "predict --offload") _fca_words "none model sequential"; return ;;
         "predict --out") _fca_files -d; return ;;
         "eval --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
@@ -56,7 +59,7 @@ _fca() {
         "benchmark --only") _fca_words "base copy fca lora-64 lora-16 lora-96 fca-in-context fca-lora copy-17 fca-17 lora-in-place-17 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width"; return ;;
         "weights --fetch") _fca_words "i3d lpips-trunk lpips-linear clip inception"; return ;;
         "weights --weights-dir") _fca_files -d; return ;;
-        "prepare --name" | "prepare --workers" | "prepare --shard" | "prepare --limit" | "prepare --filter" | "prepare --frames" | "prepare --init-frames" | "prepare --size" | "prepare --fps" | "prepare --camera" | "prepare --fold" | "plan --gpus" | "plan --gpu-memory" | "plan --keep" | "plan --adapter-width" | "plan --set" | "plan --lora-rank" | "plan --frames" | "plan --init-frames" | "plan --size" | "plan --fps" | "plan --steps" | "plan --lr" | "plan --text-lr-scale" | "plan --batch-size" | "plan --accumulate" | "plan --warmup" | "plan --weight-decay" | "plan --clip-norm" | "plan --caption-dropout" | "plan --block-swap" | "plan --seed" | "plan --validate-every" | "plan --validate-clips" | "plan --sample-steps" | "plan --guidance" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --text-lr-scale" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --block-swap" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "train --nodes" | "train --rendezvous" | "train --processes" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --num" | "eval --i2v" | "eval --device" | "eval --gpus" | "eval --processes" | "eval --given" | "eval --metrics" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;
+        "prepare --name" | "prepare --workers" | "prepare --shard" | "prepare --limit" | "prepare --filter" | "prepare --frames" | "prepare --init-frames" | "prepare --size" | "prepare --fps" | "prepare --camera" | "prepare --fold" | "plan --gpus" | "plan --gpu-memory" | "plan --keep" | "plan --adapter-width" | "plan --set" | "plan --lora-rank" | "plan --frames" | "plan --init-frames" | "plan --size" | "plan --fps" | "plan --steps" | "plan --lr" | "plan --text-lr-scale" | "plan --timestep-power" | "plan --batch-size" | "plan --accumulate" | "plan --warmup" | "plan --weight-decay" | "plan --clip-norm" | "plan --caption-dropout" | "plan --block-swap" | "plan --seed" | "plan --validate-every" | "plan --validate-clips" | "plan --sample-steps" | "plan --guidance" | "train --gpus" | "train --adapter-width" | "train --set" | "train --lora-rank" | "train --frames" | "train --init-frames" | "train --size" | "train --fps" | "train --steps" | "train --lr" | "train --text-lr-scale" | "train --timestep-power" | "train --batch-size" | "train --accumulate" | "train --warmup" | "train --weight-decay" | "train --clip-norm" | "train --caption-dropout" | "train --block-swap" | "train --seed" | "train --validate-every" | "train --validate-clips" | "train --sample-steps" | "train --guidance" | "train --checkpoint-minutes" | "train --keep" | "train --max-minutes" | "train --workers" | "train --nodes" | "train --rendezvous" | "train --processes" | "predict --checkpoint" | "predict --device" | "predict --steps" | "predict --guidance" | "predict --num" | "predict --seed" | "eval --checkpoint" | "eval --limit" | "eval --num" | "eval --i2v" | "eval --device" | "eval --gpus" | "eval --processes" | "eval --given" | "eval --metrics" | "demo --seed" | "demo --clips" | "demo --steps" | "benchmark --gpus" | "benchmark --steps" | "benchmark --seeds" | "benchmark --clips" | "benchmark --scored" | "benchmark --sample-steps" | "benchmark --processes" | "benchmark --minutes" | "toy --clips" | "toy --seed" | "toy --size") return ;;
     esac
     case "$command" in
         prepare)
@@ -65,13 +68,13 @@ _fca() {
             _fca_files -d
             ;;
         plan)
-            if [[ $current == -* ]]; then _fca_words "--gpus --gpu-memory --keep --json --verbose --quiet --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --text-lr-scale --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --weights --offload-optimizer --no-offload-optimizer --offload-gradients --no-offload-gradients --checkpointing --no-checkpointing --offload-activations --no-offload-activations --base-weights --block-swap --vae-tiling --no-vae-tiling --compile --no-compile --seed --validate-every --validate-clips --sample-steps --guidance --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--gpus --gpu-memory --keep --json --verbose --quiet --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --text-lr-scale --timestep-power --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --weights --offload-optimizer --no-offload-optimizer --offload-gradients --no-offload-gradients --checkpointing --no-checkpointing --offload-activations --no-offload-activations --base-weights --block-swap --vae-tiling --no-vae-tiling --compile --no-compile --seed --validate-every --validate-clips --sample-steps --guidance --sampler --help"; return; fi
             ;;
         train)
-            if [[ $current == -* ]]; then _fca_words "--gpus --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --text-lr-scale --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --weights --offload-optimizer --no-offload-optimizer --offload-gradients --no-offload-gradients --checkpointing --no-checkpointing --offload-activations --no-offload-activations --base-weights --block-swap --vae-tiling --no-vae-tiling --compile --no-compile --seed --run --new --fork --force --validate-every --validate-clips --sample-steps --guidance --checkpoint-minutes --keep --max-minutes --workers --nodes --rendezvous --processes --accelerate-config --print-launch --json --verbose --quiet --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--gpus --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --text-lr-scale --timestep-power --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --weights --offload-optimizer --no-offload-optimizer --offload-gradients --no-offload-gradients --checkpointing --no-checkpointing --offload-activations --no-offload-activations --base-weights --block-swap --vae-tiling --no-vae-tiling --compile --no-compile --seed --run --new --fork --force --validate-every --validate-clips --sample-steps --guidance --sampler --checkpoint-minutes --keep --max-minutes --workers --nodes --rendezvous --processes --accelerate-config --print-launch --json --verbose --quiet --help"; return; fi
             ;;
         predict)
-            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --device --steps --guidance --num --seed --compile --no-compile --offload --keep-generated-init --out --json --verbose --quiet --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --device --steps --guidance --sampler --num --seed --compile --no-compile --offload --keep-generated-init --out --json --verbose --quiet --help"; return; fi
             _fca_files -f
             ;;
         eval)

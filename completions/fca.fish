@@ -49,13 +49,14 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l fps -d 'Frames per seco
 complete -c fca -n '__fish_seen_subcommand_from plan' -l steps -d 'Optimizer steps' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l lr -d 'Peak learning rate' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l text-lr-scale -d 'Of FCAs text modules, as a multiple of --lr' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l timestep-power -d 'Below 1: more time steps with much noise' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l batch-size -d 'Clips per device at once' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l accumulate -d 'Batches per optimizer step' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l warmup -d 'Steps of linear warm-up' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l weight-decay -d 'Of AdamW' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l caption-dropout -d 'Share of samples with the empty caption' -x
-complete -c fca -n '__fish_seen_subcommand_from plan' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary' -x -a 'adamw8bit paged-adamw8bit adamw'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary; Muon' -x -a 'adamw8bit paged-adamw8bit adamw muon'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l precision -d 'Arithmetic of a step; auto: bf16 where the device has it' -x -a 'auto bf16 fp32'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l weights -d 'Trained weights: fp32; bf16 with an exact remainder; bf16 rounded by lot, the least memory' -x -a 'fp32 bf16 bf16-stochastic'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l offload-optimizer -l no-offload-optimizer -d 'Keep the optimizers state in host memory: slower, less device memory'
@@ -71,6 +72,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-every -d 'Step
 complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-clips -d 'Clips generated at a validation' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l sample-steps -d 'Denoising steps of those clips, and default of predict and eval' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l guidance -d 'Classifier-free guidance of the same' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l sampler -d 'Of the same: the bases own scheduler, or new noise at every step' -x -a 'base fresh-noise'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a train -d 'Train an adapter on the prepared data; run it again to continue after an interruption'
 complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
@@ -88,13 +90,14 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l fps -d 'Frames per sec
 complete -c fca -n '__fish_seen_subcommand_from train' -l steps -d 'Optimizer steps' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l lr -d 'Peak learning rate' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l text-lr-scale -d 'Of FCAs text modules, as a multiple of --lr' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l timestep-power -d 'Below 1: more time steps with much noise' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l batch-size -d 'Clips per device at once' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l accumulate -d 'Batches per optimizer step' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l warmup -d 'Steps of linear warm-up' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l weight-decay -d 'Of AdamW' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l caption-dropout -d 'Share of samples with the empty caption' -x
-complete -c fca -n '__fish_seen_subcommand_from train' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary' -x -a 'adamw8bit paged-adamw8bit adamw'
+complete -c fca -n '__fish_seen_subcommand_from train' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary; Muon' -x -a 'adamw8bit paged-adamw8bit adamw muon'
 complete -c fca -n '__fish_seen_subcommand_from train' -l precision -d 'Arithmetic of a step; auto: bf16 where the device has it' -x -a 'auto bf16 fp32'
 complete -c fca -n '__fish_seen_subcommand_from train' -l weights -d 'Trained weights: fp32; bf16 with an exact remainder; bf16 rounded by lot, the least memory' -x -a 'fp32 bf16 bf16-stochastic'
 complete -c fca -n '__fish_seen_subcommand_from train' -l offload-optimizer -l no-offload-optimizer -d 'Keep the optimizers state in host memory: slower, less device memory'
@@ -114,6 +117,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l validate-every -d 'Ste
 complete -c fca -n '__fish_seen_subcommand_from train' -l validate-clips -d 'Clips generated at a validation' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l sample-steps -d 'Denoising steps of those clips, and default of predict and eval' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l guidance -d 'Classifier-free guidance of the same' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l sampler -d 'Of the same: the bases own scheduler, or new noise at every step' -x -a 'base fresh-noise'
 complete -c fca -n '__fish_seen_subcommand_from train' -l checkpoint-minutes -d 'Minutes between checkpoints' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l keep -d 'Checkpoints kept' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l max-minutes -d 'Stop after so long, saved and unfinished' -x
@@ -134,6 +138,7 @@ complete -c fca -n '__fish_seen_subcommand_from predict' -l checkpoint -d 'Check
 complete -c fca -n '__fish_seen_subcommand_from predict' -l device -d 'cpu, cuda, cuda:1, ' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l steps -d 'Denoising steps' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l guidance -d 'Classifier-free guidance; 1 for none' -x
+complete -c fca -n '__fish_seen_subcommand_from predict' -l sampler -d 'The bases own scheduler, or new noise at every step' -x -a 'base fresh-noise'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l num -d 'Predictions; number n uses seed + n' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l seed -d 'Seed of the noise' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l compile -l no-compile -d 'Run the transformers blocks through torch.compile'

@@ -181,6 +181,9 @@ class Keeping:
         return {name: value for name, value in values.items() if value != getattr(Keeping, name)}
 
 
+Sampler = Literal["base", "fresh-noise"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
     """How a clip is sampled; validation, `fca predict` and `fca eval` share it."""
@@ -189,6 +192,8 @@ class SampleConfig:
     """Denoising steps."""
     guidance: float
     """Classifier-free guidance scale; 1 turns it off."""
+    sampler: Sampler = "base"
+    """The base's own scheduler, or new noise at every step; see prediction/fresh_noise.py."""
     seed: int = 0
     """Seed of the initial noise; sample n of a clip uses seed + n."""
 
@@ -222,12 +227,14 @@ class TrainConfig:
     """Peak learning rate; linear warm-up, cosine decay to a tenth."""
     text_lr_scale: float = 1.0
     """Learning rate of the frame-wise text modules, as a multiple of the others'."""
+    timestep_power: float = 1.0
+    """Time steps are N u^power, u uniform: below 1 more of them have much noise, where what moves and how far is decided."""
     warmup: int
     """Steps of linear warm-up."""
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     """Gradient norm above which gradients are scaled down."""
-    optimizer: Literal["adamw8bit", "paged-adamw8bit", "adamw"] = "adamw8bit"
+    optimizer: Literal["adamw8bit", "paged-adamw8bit", "adamw", "muon"] = "adamw8bit"
     precision: Literal["bf16", "fp32"] = "bf16"
     """Arithmetic of the training step: bf16 autocast, or fp32 throughout."""
     weights: Literal["fp32", "bf16", "bf16-stochastic"] = "fp32"
@@ -271,6 +278,7 @@ class TrainConfig:
         _require(0 <= self.caption_dropout < 1, f"--caption-dropout must be in [0, 1), got {self.caption_dropout}")
         _within("--weight-decay", self.weight_decay, 0, 1)
         _within("--text-lr-scale", self.text_lr_scale, 0, 100)
+        _within("--timestep-power", self.timestep_power, 0.1, 10)
         _require(
             self.weights == "fp32" or self.precision == "bf16",
             f"--weights {self.weights} is for steps in bf16, and these are in {self.precision}",

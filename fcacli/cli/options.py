@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -70,6 +70,15 @@ Guidance = Annotated[
         metavar="X",
         min=0.0,
         help="Classifier-free guidance; 1 for none.",
+        show_default="the run's",
+        rich_help_panel=SAMPLING,
+    ),
+]
+SamplerChoice = Annotated[
+    Literal["base", "fresh-noise"] | None,
+    typer.Option(
+        "--sampler",
+        help="The base's own scheduler, or new noise at every step.",
         show_default="the run's",
         rich_help_panel=SAMPLING,
     ),

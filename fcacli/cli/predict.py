@@ -22,6 +22,7 @@ def predict(
     device: options.Device = None,
     steps: options.SampleSteps = None,
     guidance: options.Guidance = None,
+    sampler: options.SamplerChoice = None,
     num: Annotated[
         int,
         typer.Option(
@@ -78,6 +79,7 @@ def predict(
             seed=seed,
             steps=steps,
             guidance=guidance,
+            sampler=sampler,
             offload=offload,
             keep_generated_init=keep_generated_init,
             out=out,

@@ -82,6 +82,10 @@ def train(
         float | None,
         by_base("--text-lr-scale", OPTIMIZATION, "Of FCA's text modules, as a multiple of --lr.", metavar="X", least=0),
     ] = None,
+    timestep_power: Annotated[
+        float | None,
+        by_base("--timestep-power", OPTIMIZATION, "Below 1: more time steps with much noise.", metavar="X", least=0.1),
+    ] = None,
     batch_size: Annotated[
         int | None, by_base("--batch-size", OPTIMIZATION, "Clips per device at once.", metavar="N", least=1)
     ] = None,
@@ -101,8 +105,8 @@ def train(
         by_base("--caption-dropout", OPTIMIZATION, "Share of samples with the empty caption.", default="0.1", metavar="X"),
     ] = None,
     optimizer: Annotated[
-        Literal["adamw8bit", "paged-adamw8bit", "adamw"] | None,
-        by_base("--optimizer", OPTIMIZATION, "AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary."),
+        Literal["adamw8bit", "paged-adamw8bit", "adamw", "muon"] | None,
+        by_base("--optimizer", OPTIMIZATION, "AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary; Muon."),
     ] = None,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"] | None,
@@ -221,6 +225,10 @@ def train(
     guidance: Annotated[
         float | None, by_base("--guidance", RUN, "Classifier-free guidance of the same.", metavar="X", least=0)
     ] = None,
+    sampler: Annotated[
+        Literal["base", "fresh-noise"] | None,
+        by_base("--sampler", RUN, "Of the same: the base's own scheduler, or new noise at every step."),
+    ] = None,
     checkpoint_minutes: Annotated[
         float,
         typer.Option("--checkpoint-minutes", min=0.1, metavar="X", help="Minutes between checkpoints.", rich_help_panel=RUN),
@@ -287,6 +295,7 @@ def train(
         steps=steps,
         lr=lr,
         text_lr_scale=text_lr_scale,
+        timestep_power=timestep_power,
         batch_size=batch_size,
         accumulate=accumulate,
         warmup=warmup,
@@ -309,6 +318,7 @@ def train(
         validate_clips=validate_clips,
         sample_steps=sample_steps,
         guidance=guidance,
+        sampler=sampler,
         width=width,
         height=height,
         adapter_fields=fields,

@@ -1,6 +1,4 @@
-"""Muon (Jordan et al., 2024) in the parameters' own precision: torch.optim.Muon always computes in bfloat16, which takes a CPU
-without bfloat16 arithmetic six times as long as the rest of the step.
-"""
+"""Muon for a model that several processes train, each orthogonalising its share of the matrices; see training/muon.py."""
 
 from __future__ import annotations
 
@@ -8,8 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
-"""Of the quintic Newton-Schulz iteration."""
+from fcacli.training.muon import MOMENTUM, OF_ADAMW, orthogonal
 
 
 class Muon(torch.optim.Optimizer):
@@ -23,7 +20,7 @@ class Muon(torch.optim.Optimizer):
         params: Iterable[torch.nn.Parameter],
         *,
         lr: float,
-        momentum: float = 0.95,
+        momentum: float = MOMENTUM,
         weight_decay: float = 0.01,
         rank: int = 0,
         world: int = 1,
@@ -48,17 +45,6 @@ class Muon(torch.optim.Optimizer):
                 parts = flat.split([update.numel() for update in updates])
                 updates = [part.view_as(update) for part, update in zip(parts, updates, strict=True)]
             for parameter, update in zip(group["params"], updates, strict=True):
-                size = 0.2 * max(parameter.shape) ** 0.5  # the root mean square of AdamW's steps
+                size = OF_ADAMW * max(parameter.shape) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * size)
-
-
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix (m, n) of the same singular vectors with singular values near 1 (0.7 to 1.2)."""
-    a, b, c = COEFFICIENTS
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp(min=1e-7)
-    for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x

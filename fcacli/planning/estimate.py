@@ -17,6 +17,7 @@ from fcacli.planning.live import Meter
 from fcacli.planning.shaped import Kind, ShapedBase
 from fcacli.planning.training import Marks
 from fcacli.training.footprint import TrainedMemory, trained_memory
+from fcacli.training.optim import decays
 
 Traced = tuple[TrainConfig, Marks]
 SHALLOW = (1, 2)
@@ -28,7 +29,7 @@ class Estimates:
 
     def __init__(self, base: ShapedBase, kind: Kind):
         self._base, self._kind = base, kind
-        self._weights: dict[AdapterConfig, list[list[int]]] = {}
+        self._weights: dict[AdapterConfig, list[tuple[list[int], list[bool]]]] = {}
 
     def marks(self, config: TrainConfig, traced: Sequence[Traced]) -> Marks:
         """Of `config`, from those that were traced; without checkpointing they are a lower bound."""
@@ -79,16 +80,18 @@ class Estimates:
     def _trained(self, config: TrainConfig) -> TrainedMemory:
         if config.adapter not in self._weights:
             self._weights[config.adapter] = [self._weights_at(layers, config) for layers in SHALLOW]
-        low, high = (trained_memory(sizes, config, self._kind) for sizes in self._weights[config.adapter])
+        low, high = (trained_memory(sizes, config, self._kind, matrices) for sizes, matrices in self._weights[config.adapter])
         steps = self._base.layers - SHALLOW[1]
         values = {one.name: (getattr(low, one.name), getattr(high, one.name)) for one in fields(TrainedMemory)}
         deep = {name: size + steps * (size - less) for name, (less, size) in values.items()}
         return TrainedMemory(**deep | {"step": high.step})
 
-    def _weights_at(self, layers: int, config: TrainConfig) -> list[int]:
+    def _weights_at(self, layers: int, config: TrainConfig) -> tuple[list[int], list[bool]]:
+        """Of each trained tensor how many weights it has, and whether it is a matrix for Muon."""
         with CountingFakes(Meter()):
             adapter = attach(self._base.again(layers), config.adapter, config.clip)
-            return [parameter.numel() for _, parameter in adapter.trainable()]
+            trainable = adapter.trainable()
+            return [parameter.numel() for _, parameter in trainable], [decays(*item) for item in trainable]
 
 
 DECIDE: tuple[tuple[str, int], ...] = (

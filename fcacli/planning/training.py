@@ -27,7 +27,7 @@ from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.footprint import trained_memory
 from fcacli.training.loop import attention_kernels
 from fcacli.training.objective import Draw, diffusion_loss
-from fcacli.training.optim import make_optimizer
+from fcacli.training.optim import decays, make_optimizer
 from fcacli.training.stepping import AdapterOptimizer
 
 DEPTHS = (2, 3)
@@ -83,7 +83,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
         optimizer.gradients.put_away()
     _step(base, adapter, config, optimizer, meter, kind)
     marks = stays | meter.marks
-    return marks if kind == "cpu" else _without_host(marks, parameters, config)
+    return marks if kind == "cpu" else _without_host(marks, adapter.trainable(), config)
 
 
 # ---------------------------------------------------------------- the parts
@@ -91,18 +91,18 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
 
 def fake_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> AdapterOptimizer:
     """The optimizer of the run, with what runs on fake tensors in the place of bitsandbytes."""
-    return make_optimizer(trainable, config, None if config.optimizer == "adamw" else FakeAdamW8bit)
+    return make_optimizer(trainable, config, None if config.optimizer in ("adamw", "muon") else FakeAdamW8bit)
 
 
 def _nbytes(parameters: Sequence[Tensor]) -> int:
     return sum(parameter.nbytes for parameter in parameters)
 
 
-def _without_host(marks: Marks, parameters: Sequence[Tensor], config: TrainConfig) -> Marks:
+def _without_host(marks: Marks, trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> Marks:
     """A CUDA device has not what was traced on the CPU for main memory: state and block inputs that live there; in a
     validation, no state at all."""
-    sizes = [parameter.numel() for parameter in parameters]
-    here, pinned = (trained_memory(sizes, config, device) for device in ("cpu", "cuda"))
+    sizes, matrices = [parameter.numel() for _, parameter in trainable], [decays(*item) for item in trainable]
+    here, pinned = (trained_memory(sizes, config, device, matrices) for device in ("cpu", "cuda"))
     host = here.host + here.host_gradients
     there = {name: size - (host + marks["block inputs"]) * name.startswith("step/") for name, size in marks.items()}
     there["optimizer"] -= here.host

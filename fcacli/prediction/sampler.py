@@ -89,7 +89,7 @@ def sample(
         given: of batch 1; `null_given` likewise, with the empty caption.
         shape: (F, C, h, w), see `base.latent_shape`.
     """
-    scheduler = copy.deepcopy(base.scheduler)
+    scheduler = _scheduler(base, config)
     scheduler.set_timesteps(config.steps, device=base.device)
     guided = config.guidance != 1.0
     halves = (null_given.cat(given) if guided else given).to(base.device)
@@ -106,9 +106,18 @@ def sample(
         if scheduler.__class__.__name__ == "CogVideoXDPMScheduler":
             x, clean = scheduler.step(output, clean, t, before, x, generator=generator, return_dict=False)
         else:
-            x = scheduler.step(output, t, x, return_dict=False)[0]
+            x = scheduler.step(output, t, x, generator=generator, return_dict=False)[0]
         before = t
     return x[0]
+
+
+def _scheduler(base: "CogVideoX", config: SampleConfig) -> Any:
+    """The base's, or of the same noise levels, its settings to be changed."""
+    if config.sampler == "base":
+        return copy.deepcopy(base.scheduler)
+    from fcacli.prediction.fresh_noise import FreshNoiseScheduler
+
+    return FreshNoiseScheduler.from_config(base.scheduler.config)
 
 
 @naming_memory("decoding", "--offload model or sequential on a GPU, or --device cpu")

@@ -14,6 +14,8 @@ PAGES = 100_000
 """Weights from which on they are kept in pages."""
 BLOCK = 256
 """Weights that share two scales."""
+MUON = 12
+"""Bytes a weight that Muon's step of a square matrix takes for a moment: the momentum in float32, four matrices in bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +33,30 @@ class TrainedMemory:
     """Host memory in which gradients wait."""
     step: int
     """On top of the others while a part is stepped: its weights and gradients in float32, its state and its gradients if they
-    live in host memory, and what AdamW itself needs for a moment."""
+    live in host memory, and what the optimizer itself needs for a moment."""
 
 
-def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["cuda", "cpu"] = "cuda") -> TrainedMemory:
+def trained_memory(
+    sizes: Sequence[int],
+    config: TrainConfig,
+    device: Literal["cuda", "cpu"] = "cuda",
+    matrices: Sequence[bool] | None = None,
+) -> TrainedMemory:
     """Of trained tensors with so many weights each, in the optimizer's order (what `decays` first).
 
-    Exact but for `step`, which is AdamW's on CUDA, and for the tables of 8-bit state (2 KiB; after a resume as much for each
-    tensor). torch rounds pinned memory up to a power of two, tensor by tensor, which is counted.
+    `matrices` says which of them Muon steps; None: all. Exact but for `step`, which is that on CUDA, and for the tables of
+    8-bit state (2 KiB; after a resume as much for each tensor). torch rounds pinned memory up to a power of two, tensor by
+    tensor, which is counted.
     """
+    of_muon = [config.optimizer == "muon"] * len(sizes)
+    if matrices is not None:
+        of_muon = [both and matrix for both, matrix in zip(of_muon, matrices, strict=True)]
     each = 4 if config.weights == "fp32" else 2
     on_device, on_host, of_step = 0, 0, 0
     for part in cut(sizes):
         fetched = 0
-        for size in (sizes[place] for place in part):
-            for kept in _kept(size, config):
+        for size, matrix in ((sizes[place], of_muon[place]) for place in part):
+            for kept in _kept(size, config, matrix):
                 if config.optimizer == "paged-adamw8bit" and size >= PAGES and kept == size:
                     on_host += kept
                 elif config.offload_optimizer and kept > SMALL:
@@ -57,6 +68,7 @@ def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["c
         fetched += each * weights * config.offload_gradients
         float32 = 0 if config.weights == "fp32" else (4 + 4 - 2) * weights  # its own gradients are freed for it
         own = 4 * weights if config.optimizer == "adamw" else 0
+        own = max([own, *(MUON * sizes[place] for place in part if of_muon[place])])
         of_step = max(of_step, fetched + float32 + own)
     total, waiting = each * sum(sizes), 0
     if config.offload_gradients:
@@ -71,10 +83,12 @@ def trained_memory(sizes: Sequence[int], config: TrainConfig, device: Literal["c
     )
 
 
-def _kept(size: int, config: TrainConfig) -> list[int]:
+def _kept(size: int, config: TrainConfig, of_muon: bool) -> list[int]:
     """Bytes of the tensors that are kept of one with `size` weights."""
     remainder = [2 * size] if config.weights == "bf16" else []
-    if config.optimizer == "adamw" or size < EIGHT_BIT:
+    if of_muon:
+        return [4 * size, *remainder]
+    if config.optimizer in ("adamw", "muon") or size < EIGHT_BIT:
         return [4 * size, 4 * size, *remainder]
     scales = 4 * -(-size // BLOCK)
     return [size, size, scales, scales, *remainder]

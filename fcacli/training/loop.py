@@ -199,7 +199,7 @@ def _gradients(
     for slots in parts:
         batch = subject.unpack(next(loaded))
         shape, timesteps = batch["latents"].shape[1:], scheduler.config.num_train_timesteps
-        drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout)
+        drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout, config.timestep_power)
         with attention_kernels(config, accelerator.device), nullcontext() if slots is parts[-1] else team.apart(losses):
             with accelerator.autocast():
                 loss = losses(batch, (null_text, null_mask), drawn)  # (B,)

@@ -38,13 +38,20 @@ def keyed(*key: int | str) -> torch.Generator:
 
 
 def draw(
-    seed: int, step: int, slots: Sequence[int], per_step: int, shape: Sequence[int], timesteps: int, caption_dropout: float
+    seed: int,
+    step: int,
+    slots: Sequence[int],
+    per_step: int,
+    shape: Sequence[int],
+    timesteps: int,
+    caption_dropout: float,
+    power: float = 1.0,
 ) -> Draw:
     """Draw time steps, noise and dropped captions of the samples in `slots` of optimizer step `step`.
 
-    Time steps are uniform and stratified over the `per_step` samples of a step: slot i falls into the i-th of `per_step`
-    equal parts of [0, timesteps). This is the "explicit uniform sampling" of CogVideoX (arXiv 2408.06072), over samples
-    instead of ranks; the data order is random, so every clip sees every time step.
+    Time steps are timesteps * u^power, u uniform and stratified over the `per_step` samples of a step: slot i falls into the
+    i-th of `per_step` equal parts. With power 1 this is the "explicit uniform sampling" of CogVideoX (arXiv
+    2408.06072), over samples instead of ranks; the data order is random, so every clip sees every time step.
 
     Args:
         slots: places of these samples in the step, 0 ... per_step - 1.
@@ -55,7 +62,7 @@ def draw(
     for slot in slots:
         generator = keyed("train", seed, step, slot)
         place, drop = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        timestep = min(int((slot + place) / per_step * timesteps), timesteps - 1)
+        timestep = min(int(((slot + place) / per_step) ** power * timesteps), timesteps - 1)
         drawn.append((timestep, drop < caption_dropout, torch.randn(*shape, generator=generator)))
     return Draw(
         timesteps=torch.tensor([timestep for timestep, _, _ in drawn]),

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 
 from fcacli.config import TrainConfig
 from fcacli.training.gradients import InMainMemory, InParameters
+from fcacli.training.muon import MATRICES, MuonAdamW
 from fcacli.training.offload import BesideWeights, InHostMemory, InPages
 from fcacli.training.stepping import AdapterOptimizer
 from fcacli.training.trained_weights import hold
@@ -42,8 +43,8 @@ def is_of_text(name: str) -> bool:
 def make_optimizer(
     trainable: Sequence[tuple[str, Parameter]], config: TrainConfig, adamw: Callable[..., Any] | None = None
 ) -> AdapterOptimizer:
-    """AdamW over the named parameters, its moments in 8 or in 32 bits; the parameters are brought into the type of
-    `config.weights`.
+    """The optimizer over the named parameters: AdamW, its moments in 8 or in 32 bits, or Muon. The parameters are brought into
+    the type of `config.weights`.
 
     The 8-bit form (Dettmers et al. 2022, arXiv 2110.02861) keeps blocks of 256 values with a scale each; tensors of fewer
     than 4096 values stay in 32 bits.
@@ -59,6 +60,8 @@ def make_optimizer(
     for (plain, scale), same in groupby(range(len(in_order)), key=lambda place: sorts[in_order[place]]):
         masters = [weights.masters[place] for place in same]
         groups.append({"params": masters, "weight_decay": 0.0 if plain else config.weight_decay, SCALE: scale})
+        if config.optimizer == "muon":
+            groups[-1][MATRICES] = not plain
     kind = adamw or _adamw(config.optimizer)
     inner = kind(groups, lr=config.lr, betas=(0.9, 0.999))
     gradients = (InMainMemory if config.offload_gradients else InParameters)(weights.parameters)
@@ -68,8 +71,8 @@ def make_optimizer(
 
 
 def _adamw(kind: str) -> Any:
-    if kind == "adamw":
-        return torch.optim.AdamW
+    if kind in ("adamw", "muon"):
+        return torch.optim.AdamW if kind == "adamw" else MuonAdamW
     import warnings
 
     import bitsandbytes

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fcacli import __version__
-from fcacli.config import ClipConfig, SampleConfig, to_dict
+from fcacli.config import ClipConfig, SampleConfig, Sampler, to_dict
 from fcacli.data.decode import load_init_frames, resize
 from fcacli.data.manifest import is_text
 from fcacli.errors import FcaError, Misuse
@@ -49,6 +49,7 @@ def predict(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
+    sampler: Sampler | None = None,
     offload: Offload = "none",
     keep_generated_init: bool = False,
     out: Path | None = None,
@@ -62,7 +63,7 @@ def predict(
         frames: a folder of images, a video or one image, of any size.
         run, checkpoint: names; None for the latest.
         num: predictions to make; number n uses `seed` + n.
-        steps, guidance: None for the run's.
+        steps, guidance, sampler: None for the run's.
         out: folder to write; None for predictions/<text>.
         compile: None for as the run was trained.
 
@@ -82,6 +83,7 @@ def predict(
     sampling = SampleConfig(
         steps=defaults.steps if steps is None else steps,
         guidance=defaults.guidance if guidance is None else guidance,
+        sampler=sampler or defaults.sampler,
         seed=seed,
     )
     replace(sampling, seed=seed + num - 1)  # the last one's is in range too

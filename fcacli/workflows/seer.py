@@ -17,8 +17,8 @@ STEPS, GUIDANCE = 30, 7.5
 
 
 def seer_sampling(config: SampleConfig) -> SampleConfig:
-    """A run's sampling with Seer's steps and guidance."""
-    return replace(config, steps=STEPS, guidance=GUIDANCE)
+    """A run's sampling with Seer's steps and guidance, on the base's own scheduler."""
+    return replace(config, steps=STEPS, guidance=GUIDANCE, sampler="base")
 
 
 def require_seer_data(dataset: Path, config: ClipConfig, report: Report) -> None:

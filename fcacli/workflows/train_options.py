@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from fcacli.config import BaseWeights, TrainConfig, differences, from_dict, to_dict
+from fcacli.config import BaseWeights, Sampler, TrainConfig, differences, from_dict, to_dict
 from fcacli.errors import Misuse
 from fcacli.model.bases import BaseDefaults, BaseSpec
 
@@ -25,10 +25,11 @@ class TrainOptions:
     accumulate: int | None = None
     lr: float | None = None
     text_lr_scale: float | None = None
+    timestep_power: float | None = None
     warmup: int | None = None
     weight_decay: float | None = None
     clip_norm: float | None = None
-    optimizer: Literal["adamw8bit", "paged-adamw8bit", "adamw"] | None = None
+    optimizer: Literal["adamw8bit", "paged-adamw8bit", "adamw", "muon"] | None = None
     precision: Literal["auto", "bf16", "fp32"] | None = None
     """auto: the base's where the device computes in it, else fp32."""
     weights: Literal["fp32", "bf16", "bf16-stochastic"] | None = None
@@ -53,6 +54,7 @@ class TrainOptions:
     fit: Literal["crop", "pad", "stretch"] | None = None
     sample_steps: int | None = None
     guidance: float | None = None
+    sampler: Sampler | None = None
     adapter_width: int | None = None
     """FCAConfig.width."""
     lora_rank: int | None = None
@@ -66,6 +68,7 @@ PLACES = {
     "lora_rank": ("adapter", "rank"),
     "sample_steps": ("sample", "steps"),
     "guidance": ("sample", "guidance"),
+    "sampler": ("sample", "sampler"),
     **{name: ("clip", name) for name in ("frames", "init_frames", "width", "height", "fps", "fit")},
 }
 """Options whose field lies inside a part of TrainConfig; the others are fields of TrainConfig itself."""
@@ -173,11 +176,11 @@ def _defaults(row: BaseDefaults, kind: str, bf16: bool) -> dict[str, Any]:
             adapter["rank"] = row.lora_rank
     else:
         adapter = {"rank": row.lora_rank}
-    shared = ("steps", "batch_size", "accumulate", "warmup", "optimizer", "checkpointing", "validate_every")
+    shared = ("steps", "batch_size", "accumulate", "warmup", "timestep_power", "optimizer", "checkpointing", "validate_every")
     return {
         **{name: getattr(row, name) for name in shared},
         "clip": {name: getattr(row, name) for name in ("frames", "init_frames", "width", "height", "fps")},
-        "sample": {"steps": row.sample_steps, "guidance": row.guidance},
+        "sample": {"steps": row.sample_steps, "guidance": row.guidance, "sampler": row.sampler},
         "adapter": {"kind": kind, **adapter},
         "lr": row.lora_lr if kind == "lora" else row.lr,
         "text_lr_scale": 1.0 if kind == "lora" else row.text_lr_scale,

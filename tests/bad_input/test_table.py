@@ -25,6 +25,7 @@ OF_PLAN = {
     *("--data", "--adapter", "--adapter-width", "--lora-rank", "--set", "--init-frames", "--size", "--fit", "--fps", "--steps"),
     *("--lr", "--batch-size", "--accumulate", "--warmup", "--weight-decay", "--clip-norm", "--caption-dropout", "--optimizer"),
     *("--precision", "--seed", "--validate-every", "--validate-clips", "--sample-steps", "--guidance"),
+    *("--timestep-power", "--sampler"),
 }
 """Options of train whose wrong values are as wrong for plan."""
 OPTIONS = [
@@ -151,6 +152,10 @@ OPTIONS = [
     (f"{NEW} --sample-steps 0", 2, "--sample-steps"),
     (f"{NEW} --sample-steps 5000", 2, "sampling steps must be between 1 and 1,000"),
     (f"{NEW} --guidance -1", 2, "--guidance"),
+    (f"{NEW} --sampler ddim", 2, "--sampler", "'ddim' is not one of 'base', 'fresh-noise'"),
+    (f"{NEW} --timestep-power 0", 2, "--timestep-power"),
+    (f"{NEW} --timestep-power 11", 2, "--timestep-power must be between 0.1 and 10, got 11"),
+    (f"{NEW} --timestep-power nan", 2, "--timestep-power"),
     (f"{NEW} --guidance inf", 2, "guidance must be between 0 and 1,000, got inf"),
     (f"{NEW} --checkpoint-minutes 0", 2, "--checkpoint-minutes"),
     (f"{NEW} --max-minutes -1", 2, "--max-minutes"),
@@ -197,6 +202,7 @@ OPTIONS = [
     ("predict frames text --steps 0", 2, "--steps"),
     ("predict frames text --steps 2000", 2, "sampling steps must be between 1 and 1,000, got 2000"),
     ("predict frames text --guidance -1", 2, "--guidance"),
+    ("predict frames text --sampler ddim", 2, "--sampler", "'ddim' is not one of 'base', 'fresh-noise'"),
     ("predict frames text --guidance nan", 2, "guidance"),
     ("predict frames text --guidance inf", 2, "guidance must be between 0 and 1,000, got inf"),
     ("predict frames text --num 0", 2, "--num"),

@@ -39,6 +39,7 @@ OPTIONS = {
         {"offload_gradients": True, "weights": "bf16", "checkpointing": True, "accumulate": 2},
     ),
     "fca-lora, checkpointing": ("absolute", {"adapter": "fca-lora", "lora_rank": 4, "checkpointing": True}),
+    "fca, muon": ("absolute", {"optimizer": "muon", "weights": "bf16", "offload_optimizer": True}),
     "fca-in-context, adamw": ("rotary", {"adapter": "fca-in-context", "optimizer": "adamw"}),
 }
 

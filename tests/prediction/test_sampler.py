@@ -14,6 +14,7 @@ from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.conditioning import Given
 from fcacli.model.text_only import TextOnly
+from fcacli.prediction.fresh_noise import FreshNoiseScheduler
 from fcacli.prediction.sampler import decode, encode_given, predict_clip, sample
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
@@ -58,6 +59,43 @@ def test_text_only_sampling_equals_the_diffusers_pipeline(
     given = encode_given(base, _init_frames(), "pushing a cup")
     ours = sample(base, TextOnly(), *given, base.latent_shape(CLIP), config)
     assert (ours - _from_pipeline(base, "pushing a cup", config)).abs().max() == 0
+
+
+FRESH = replace(STEPS, sampler="fresh-noise")
+
+
+@pytest.mark.parametrize("scheduler", ["CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"])
+def test_fresh_noise_is_that_of_a_diffusers_pipeline_with_this_scheduler(
+    base: CogVideoX, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    """Whatever the base's own scheduler is; and it is another clip than the base's own scheduler gives."""
+    import diffusers
+
+    monkeypatch.setitem(base._parts, "scheduler", getattr(diffusers, scheduler).from_config(base.scheduler.config))
+    given, shape = encode_given(base, _init_frames(), "pushing a cup"), base.latent_shape(CLIP)
+    ours, plain = (sample(base, TextOnly(), *given, shape, config) for config in (FRESH, STEPS))
+    monkeypatch.setitem(base._parts, "scheduler", FreshNoiseScheduler.from_config(base.scheduler.config))
+    assert torch.equal(ours, _from_pipeline(base, "pushing a cup", FRESH))
+    assert (ours - plain).abs().max() > 0.01
+
+
+def test_a_step_of_fresh_noise_keeps_the_clean_video_and_nothing_of_the_noise(base: CogVideoX) -> None:
+    """With a model that is always right, every step's noisy video is the true one under noise drawn in that step."""
+    scheduler = FreshNoiseScheduler.from_config(base.scheduler.config)
+    scheduler.set_timesteps(4)
+    clean, noise, lot = (torch.randn(2, 4, 3, 6, 6, generator=torch.Generator().manual_seed(n)) for n in range(3))
+    x_t, generator, again = noise, torch.Generator().manual_seed(9), torch.Generator().manual_seed(9)
+    for t, after in zip(scheduler.timesteps, scheduler.timesteps[1:], strict=False):
+        many = t.expand(2)
+        truth = scheduler.get_velocity(clean, noise, many)
+        x_t = scheduler.add_noise(clean, noise, many)
+        x_s, predicted = scheduler.step(truth, t, x_t, generator=generator, return_dict=False)
+        assert torch.allclose(predicted, clean, atol=1e-4)
+        noise = torch.randn(lot.shape, generator=again)
+        assert torch.allclose(x_s, scheduler.add_noise(clean, noise, after.expand(2)), atol=1e-4)
+    last = scheduler.step(scheduler.get_velocity(clean, noise, after.expand(2)), after, x_s)
+    assert torch.equal(last.prev_sample, last.pred_original_sample)
+    assert torch.allclose(last.prev_sample, clean, atol=1e-4)
 
 
 def test_sampling_leaves_the_scheduler_of_the_base_alone(base: CogVideoX) -> None:

@@ -50,6 +50,14 @@ def test_every_step_covers_all_noise_levels():
         assert (timesteps // 125).tolist() == list(range(8))
 
 
+def test_a_power_below_one_moves_time_steps_to_more_noise_and_changes_no_other_draw():
+    plain, noisy = (draw(3, 7, list(range(8)), 8, SHAPE, 1000, 0.3, power) for power in (1.0, 0.5))
+    assert torch.equal(plain.noise, noisy.noise) and torch.equal(plain.dropped, noisy.dropped)
+    shares = noisy.timesteps / 1000
+    assert torch.allclose(shares**2, plain.timesteps / 1000, atol=0.003)
+    assert (shares**2 * 8).int().tolist() == list(range(8))
+
+
 def test_captions_are_dropped_at_the_given_rate():
     dropped = torch.cat([one(list(range(8)), step=step).dropped for step in range(250)])
     assert abs(dropped.float().mean().item() - 0.3) < 0.03

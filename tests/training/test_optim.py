@@ -53,7 +53,7 @@ def step(optimizer, trainable: list, number: int) -> None:
     optimizer.step(number)
 
 
-@pytest.mark.parametrize("kind", ["adamw8bit", "adamw"])
+@pytest.mark.parametrize("kind", ["adamw8bit", "adamw", "muon"])
 def test_saved_optimizer_state_is_exact(make_config, kind):
     straight, resumed = parameters(), parameters()
     optimizer = make_optimizer(straight, make_config(optimizer=kind))

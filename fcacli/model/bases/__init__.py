@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import fcacli
+from fcacli.config import Sampler
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases.check import check_defaults, check_transformer, check_vae
 from fcacli.model.bases.hub import ENCODER_FILES, PIPELINE_NEEDS, fetch_file, in_cache
@@ -40,6 +41,7 @@ class BaseDefaults:
     fps: float
     sample_steps: int = 50
     guidance: float = 6.0
+    sampler: Sampler = "base"
     adapter_width: int
     """Width of the parallel attention; a multiple of the base's head dimension."""
     tokens_per_frame: int = 16
@@ -51,6 +53,7 @@ class BaseDefaults:
     lora_lr: float = 1e-4
     text_lr_scale: float = 1.0
     """Of FCA's text modules, as a multiple of lr."""
+    timestep_power: float = 1.0
     steps: int = 10_000
     batch_size: int = 1
     accumulate: int = 4
@@ -58,7 +61,7 @@ class BaseDefaults:
     validate_every: int = 1000
     precision: Literal["bf16", "fp32"] = "bf16"
     checkpointing: bool = True
-    optimizer: Literal["adamw8bit", "adamw"] = "adamw8bit"
+    optimizer: Literal["adamw8bit", "adamw", "muon"] = "adamw8bit"
     cuda_gib: float = 0.0
     """Device memory below which `auto` does not choose this base."""
 
@@ -69,16 +72,18 @@ _MINI = BaseDefaults(
     height=48,
     fps=12,
     sample_steps=10,
-    guidance=1.5,
+    guidance=2.0,
+    sampler="fresh-noise",
     adapter_width=192,
     tokens_per_frame=4,
     text_width=64,
     text_heads=4,
     text_blocks=1,
     lora_rank=64,
-    lr=9e-3,
+    lr=18e-3,
     lora_lr=9e-3,
-    text_lr_scale=0.3,
+    optimizer="muon",
+    timestep_power=0.6,
     steps=600,
     batch_size=16,
     accumulate=1,

@@ -131,5 +131,5 @@ def _untrained(settings: Settings, device: str, job: Job) -> Method:
     spec = resolve_base(settings.base)
     row, arm = spec.defaults, job.arm
     clip = ClipConfig(frames=arm.frames, init_frames=arm.given, width=row.width, height=row.height, fps=row.fps)
-    sample = SampleConfig(steps=settings.sample_steps or row.sample_steps, guidance=row.guidance)
+    sample = SampleConfig(steps=settings.sample_steps or row.sample_steps, guidance=row.guidance, sampler=row.sampler)
     return Method(load_base(spec, device) if arm.method == "base" else None, TextOnly(), clip, sample)

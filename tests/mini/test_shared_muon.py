@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fcacli.mini.muon import Muon, orthogonal
+from fcacli.mini.muon import Muon
+from fcacli.training.muon import orthogonal
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 48), (48, 16)])
