@@ -41,6 +41,7 @@ class BaseDefaults:
     fps: float
     sample_steps: int = 50
     guidance: float = 6.0
+    lora_guidance: float = 6.0
     sampler: Sampler = "base"
     adapter_width: int
     """Width of the parallel attention; a multiple of the base's head dimension."""
@@ -73,6 +74,7 @@ _MINI = BaseDefaults(
     fps=12,
     sample_steps=10,
     guidance=2.0,
+    lora_guidance=1.5,
     sampler="fresh-noise",
     adapter_width=192,
     tokens_per_frame=4,
