@@ -39,7 +39,7 @@ def test_every_field_in_the_table_of_readings_exists_with_its_choices():
     train = {field.name for field in dataclasses.fields(config.TrainConfig)}
     for name in named:
         assert name.split(".")[0] in train or name in adapter, name
-        assert "." not in name or name.split(".")[1] in adapter or name == "sample.guidance", name
+        assert "." not in name or name.split(".")[1] in adapter or name in ("sample.guidance", "sample.sampler"), name
     for cell, default, _ in rows:
         if cell.startswith("`adapter.") and default.startswith("`") and not default.startswith("`--"):
             field = adapter[re.findall(r"`adapter\.(\w+)`", cell)[0]]
@@ -59,7 +59,9 @@ def test_the_table_has_the_defaults_of_the_bundled_base():
         f"mini {row.adapter_width} |",
         f"16, mini {row.tokens_per_frame} |",
         f"mini {row.text_width}, {row.text_heads}, {row.text_blocks} |",
-        f"6, mini {row.guidance:g} |",
+        f"6, mini {row.guidance:g} (LoRA {row.lora_guidance:g}) |",
+        f"1, mini {row.timestep_power:g} |",
+        f"mini `{row.sampler}` |",
         f"2B {DEFAULTS['cogvideox-2b'][1].adapter_width}, 5B {DEFAULTS['cogvideox-5b'][1].adapter_width},",
     ):
         assert said in table, said

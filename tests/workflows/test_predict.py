@@ -40,7 +40,7 @@ def test_writes_everything_and_what_made_it(workspace: Workspace, frames: Path) 
     made_by = json.loads((result.folder / "prediction.json").read_text())["made_by"]
     assert made_by["text"] == "pushing cup left"
     assert made_by["step"] == 4
-    assert made_by["sampling"] == {"steps": 2, "guidance": 2.0, "seed": 0}
+    assert made_by["sampling"] == {"steps": 2, "guidance": 2.0, "sampler": "base", "seed": 0}
     assert len(made_by["adapter_sha256"]) == 64
 
 
@@ -54,6 +54,14 @@ def test_same_request_rewrites_its_folder_another_gets_its_own(workspace: Worksp
     assert other.folder.name == "a-cup-2"
     assert (read_pngs(other.folder / "frames") != pixels).any()
     assert predict(workspace, frames, "a cup", seed=1).folder == other.folder
+
+
+def test_another_sampler_makes_another_prediction_and_is_written_down(workspace: Workspace, frames: Path) -> None:
+    own, fresh = predict(workspace, frames, "pushing cup"), predict(workspace, frames, "pushing cup", sampler="fresh-noise")
+    assert own.folder != fresh.folder
+    assert json.loads((fresh.folder / "prediction.json").read_text())["made_by"]["sampling"]["sampler"] == "fresh-noise"
+    videos = [read_pngs(made.folder / "frames") for made in (own, fresh)]
+    assert (videos[0] != videos[1]).any()
 
 
 def test_several_predictions_use_consecutive_seeds(workspace: Workspace, frames: Path) -> None:

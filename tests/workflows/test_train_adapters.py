@@ -18,6 +18,7 @@ from fcacli.workspace import Workspace, read_json
         ({"adapter": "fca-in-context"}, "fca-in-context", 7),
         ({"adapter": "fca-lora", "lora_rank": 2}, "fca-lora", 7),
         ({"adapter_fields": {"injection": "text"}}, "fca", 7),
+        ({"sampler": "fresh-noise", "optimizer": "muon", "timestep_power": 0.5}, "fca", 7),
     ],
 )
 def test_it_trains_passes_the_gate_and_loads(
