@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fcacli.workflows.train import TrainOptions
 
 CLIPS, STEPS = 450, 180
-"""Chosen for minutes on two cores: 300 steps leave the thing where the sentence says in 23 of 32 clips.
+"""Chosen for minutes on two cores: 180 steps leave the thing where the sentence says in 23 of 32 clips.
 
 What is drawn is narrowed to one thing being pushed: so short a training learns that much. `fca toy` draws all the verbs.
 """
