@@ -40,9 +40,9 @@ class FreshNoiseScheduler(_Scheduler):  # type: ignore[misc]
             x_s and the predicted clean latents; at the last step both are these.
         """
         found = super().step(model_output, timestep, sample)
-        before = int(timestep) - self.config.num_train_timesteps // self.num_inference_steps
-        if before >= 0:
+        found.prev_sample = found.pred_original_sample
+        following = self.timesteps[self.timesteps.tolist().index(int(timestep)) + 1 :]
+        if len(following):
             noise = randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
-            steps = torch.full((len(sample),), before, device=sample.device)
-            found.prev_sample = self.add_noise(found.pred_original_sample, noise, steps)
+            found.prev_sample = self.add_noise(found.pred_original_sample, noise, following[0].expand(len(sample)))
         return found if return_dict else (found.prev_sample, found.pred_original_sample)

@@ -79,10 +79,12 @@ def test_fresh_noise_is_that_of_a_diffusers_pipeline_with_this_scheduler(
     assert (ours - plain).abs().max() > 0.01
 
 
-def test_a_step_of_fresh_noise_keeps_the_clean_video_and_nothing_of_the_noise(base: CogVideoX) -> None:
-    """With a model that is always right, every step's noisy video is the true one under noise drawn in that step."""
+@pytest.mark.parametrize("steps", [4, 7])
+def test_a_step_of_fresh_noise_keeps_the_clean_video_and_nothing_of_the_noise(base: CogVideoX, steps: int) -> None:
+    """With a model that is always right, every step's noisy video is the true one under noise drawn in that step, and none is
+    left at the end, also where the steps do not divide the schedule."""
     scheduler = FreshNoiseScheduler.from_config(base.scheduler.config)
-    scheduler.set_timesteps(4)
+    scheduler.set_timesteps(steps)
     clean, noise, lot = (torch.randn(2, 4, 3, 6, 6, generator=torch.Generator().manual_seed(n)) for n in range(3))
     x_t, generator, again = noise, torch.Generator().manual_seed(9), torch.Generator().manual_seed(9)
     for t, after in zip(scheduler.timesteps, scheduler.timesteps[1:], strict=False):
