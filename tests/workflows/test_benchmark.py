@@ -52,6 +52,8 @@ def test_every_arm_has_its_line_and_the_files_are_there(done: BenchmarkResult) -
     said = (done.folder / "benchmark.md").read_text()
     assert done.results["settings"]["base_fingerprint"] in said
     assert "commit" in said and "learning rate" in said
+    sample = lines["fca"]["config"]["sample"]
+    assert f"| {sample['steps']} | {sample['guidance']} | {sample['sampler']} |" in said
 
 
 def test_the_first_seed_is_validated_on_the_way(done: BenchmarkResult) -> None:

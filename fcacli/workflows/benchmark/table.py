@@ -88,7 +88,7 @@ def line_of(arm: Arm, rows: Sequence[Row], group: Group, reference: Sequence[Row
     first = rows[0]
     line: dict[str, Any] = {"arm": arm.name, "title": arm.title, "group": group, "seeds": len(rows)}
     line |= {"clips": len(first["clips"]), "steps": first["steps"], "lr": first.get("lr"), "parameters": first["parameters"]}
-    line |= {"multiply_adds": first["multiply_adds"]}
+    line |= {"multiply_adds": first["multiply_adds"], "config": first.get("config")}
     for name in ("seconds_per_step", "seconds_per_clip"):
         values = [row[name] for row in rows if row.get(name) is not None]
         line[name] = float(np.median(values)) if values else None

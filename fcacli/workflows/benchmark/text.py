@@ -95,11 +95,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _tried(results: Mapping[str, Any]) -> str:
-    """Every learning rate that was tried, and those that the tables stand under."""
-    rates = {(line["arm"], line["steps"]): line["lr"] for line in results["lines"] if line["lr"] is not None}
+    """Every learning rate that was tried, and those that the tables stand under, with how the arms were trained and sampled."""
     used = _table(
-        ("arm", "learning rate", "steps"),
-        [[arm, f"{lr:g}", str(steps)] for (arm, steps), lr in rates.items()],
+        ("arm", "learning rate", "steps", "optimizer", "denoising steps", "guidance", "sampler"),
+        list({line["arm"]: _settings(line) for line in results["lines"] if line["lr"] is not None}.values()),
     )
     if not results["tried"]:
         return f"Nothing was tried (`--choose` does); the learning rates are the base's defaults.\n\n{used}"
@@ -115,6 +114,13 @@ def _tried(results: Mapping[str, Any]) -> str:
     )
     heads = ("arm", "learning rate", "steps", "task success", "PSNR (dB)", "clips")
     return f"{said}\n\n{_table(heads, rows)}\n\nThe tables stand under:\n\n{used}"
+
+
+def _settings(line: Mapping[str, Any]) -> list[str]:
+    config = line.get("config") or {}
+    sample = config.get("sample", {})
+    own = [config.get("optimizer", ""), *(sample.get(name, "") for name in ("steps", "guidance", "sampler"))]
+    return [line["arm"], f"{line['lr']:g}", *map(str, [line["steps"], *own])]
 
 
 def _conditions(results: Mapping[str, Any]) -> str:
