@@ -53,7 +53,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l timestep-power -d 'Belo
 complete -c fca -n '__fish_seen_subcommand_from plan' -l batch-size -d 'Clips per device at once' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l accumulate -d 'Batches per optimizer step' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l warmup -d 'Steps of linear warm-up' -x
-complete -c fca -n '__fish_seen_subcommand_from plan' -l weight-decay -d 'Of AdamW' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l weight-decay -d 'Of matrices' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l caption-dropout -d 'Share of samples with the empty caption' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary; Muon' -x -a 'adamw8bit paged-adamw8bit adamw muon'
@@ -94,7 +94,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l timestep-power -d 'Bel
 complete -c fca -n '__fish_seen_subcommand_from train' -l batch-size -d 'Clips per device at once' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l accumulate -d 'Batches per optimizer step' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l warmup -d 'Steps of linear warm-up' -x
-complete -c fca -n '__fish_seen_subcommand_from train' -l weight-decay -d 'Of AdamW' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l weight-decay -d 'Of matrices' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l caption-dropout -d 'Share of samples with the empty caption' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l optimizer -d 'AdamW with 8-bit state, the same in pages that CUDA moves, or ordinary; Muon' -x -a 'adamw8bit paged-adamw8bit adamw muon'

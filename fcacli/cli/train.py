@@ -94,7 +94,7 @@ def train(
     ] = None,
     warmup: Annotated[int | None, by_base("--warmup", OPTIMIZATION, "Steps of linear warm-up.", metavar="N", least=0)] = None,
     weight_decay: Annotated[
-        float | None, by_base("--weight-decay", OPTIMIZATION, "Of AdamW.", default="0.0001", metavar="X", least=0)
+        float | None, by_base("--weight-decay", OPTIMIZATION, "Of matrices.", default="0.0001", metavar="X", least=0)
     ] = None,
     clip_norm: Annotated[
         float | None,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from fcacli.training.muon import MOMENTUM, OF_ADAMW, orthogonal
+from fcacli.training.muon import led_by, step_along
 
 
 class Muon(torch.optim.Optimizer):
@@ -20,12 +20,11 @@ class Muon(torch.optim.Optimizer):
         params: Iterable[torch.nn.Parameter],
         *,
         lr: float,
-        momentum: float = MOMENTUM,
         weight_decay: float = 0.01,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         self.rank, self.world = rank, world
 
     @torch.no_grad()
@@ -35,16 +34,13 @@ class Muon(torch.optim.Optimizer):
             updates = []
             for i, parameter in enumerate(group["params"]):
                 buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                mine = i % self.world == self.rank
-                nesterov = parameter.grad.lerp(buffer, group["momentum"])
-                updates.append(orthogonal(nesterov) if mine else torch.zeros_like(parameter))
+                direction = led_by(parameter.grad, buffer)
+                updates.append(step_along(direction) if i % self.world == self.rank else torch.zeros_like(parameter))
             if self.world > 1:
                 flat = torch.cat([update.flatten() for update in updates])
                 torch.distributed.all_reduce(flat)
                 parts = flat.split([update.numel() for update in updates])
                 updates = [part.view_as(update) for part, update in zip(parts, updates, strict=True)]
             for parameter, update in zip(group["params"], updates, strict=True):
-                size = OF_ADAMW * max(parameter.shape) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * size)
+                parameter.add_(update, alpha=-group["lr"])

@@ -16,8 +16,7 @@ from fcacli.planning.fakes import CountingFakes
 from fcacli.planning.live import Meter
 from fcacli.planning.shaped import Kind, ShapedBase
 from fcacli.planning.training import Marks
-from fcacli.training.footprint import TrainedMemory, trained_memory
-from fcacli.training.optim import decays
+from fcacli.training.footprint import TrainedMemory, sizes_and_matrices, trained_memory
 
 Traced = tuple[TrainConfig, Marks]
 SHALLOW = (1, 2)
@@ -87,11 +86,9 @@ class Estimates:
         return TrainedMemory(**deep | {"step": high.step})
 
     def _weights_at(self, layers: int, config: TrainConfig) -> tuple[list[int], list[bool]]:
-        """Of each trained tensor how many weights it has, and whether it is a matrix for Muon."""
         with CountingFakes(Meter()):
             adapter = attach(self._base.again(layers), config.adapter, config.clip)
-            trainable = adapter.trainable()
-            return [parameter.numel() for _, parameter in trainable], [decays(*item) for item in trainable]
+            return sizes_and_matrices(adapter.trainable())
 
 
 DECIDE: tuple[tuple[str, int], ...] = (

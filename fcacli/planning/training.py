@@ -24,10 +24,10 @@ from fcacli.planning.live import Meter
 from fcacli.planning.optimizer import FakeAdamW8bit
 from fcacli.planning.shaped import Kind
 from fcacli.training.activations import keep_inputs_in_main_memory
-from fcacli.training.footprint import trained_memory
+from fcacli.training.footprint import sizes_and_matrices, trained_memory
 from fcacli.training.loop import attention_kernels
 from fcacli.training.objective import Draw, diffusion_loss
-from fcacli.training.optim import decays, make_optimizer
+from fcacli.training.optim import make_optimizer
 from fcacli.training.stepping import AdapterOptimizer
 
 DEPTHS = (2, 3)
@@ -101,7 +101,7 @@ def _nbytes(parameters: Sequence[Tensor]) -> int:
 def _without_host(marks: Marks, trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> Marks:
     """A CUDA device has not what was traced on the CPU for main memory: state and block inputs that live there; in a
     validation, no state at all."""
-    sizes, matrices = [parameter.numel() for _, parameter in trainable], [decays(*item) for item in trainable]
+    sizes, matrices = sizes_and_matrices(trainable)
     here, pinned = (trained_memory(sizes, config, device, matrices) for device in ("cpu", "cuda"))
     host = here.host + here.host_gradients
     there = {name: size - (host + marks["block inputs"]) * name.startswith("step/") for name, size in marks.items()}

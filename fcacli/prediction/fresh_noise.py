@@ -16,7 +16,7 @@ from diffusers import CogVideoXDDIMScheduler
 from diffusers.schedulers.scheduling_ddim_cogvideox import DDIMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-_Scheduler: Any = CogVideoXDDIMScheduler
+_Scheduler: Any = CogVideoXDDIMScheduler  # diffusers has no types
 
 
 class FreshNoiseScheduler(_Scheduler):  # type: ignore[misc]
@@ -29,7 +29,6 @@ class FreshNoiseScheduler(_Scheduler):  # type: ignore[misc]
         sample: torch.Tensor,
         generator: torch.Generator | None = None,
         return_dict: bool = True,
-        **unused: Any,
     ) -> DDIMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """One step, from x_t (B, F, C, h, w) and the model's output for it.
 
@@ -37,7 +36,7 @@ class FreshNoiseScheduler(_Scheduler):  # type: ignore[misc]
             generator: of the noise; one on the CPU gives the same noise on every device.
 
         Returns:
-            x_s and the predicted clean latents; at the last step both are these.
+            x_s, at the last step the predicted clean latents; and these.
         """
         found = super().step(model_output, timestep, sample)
         found.prev_sample = found.pred_original_sample

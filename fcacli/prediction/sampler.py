@@ -1,4 +1,4 @@
-"""Sampling one clip: the base's scheduler, classifier-free guidance, and conditioning computed once.
+"""Sampling one clip: the scheduler, classifier-free guidance, and conditioning computed once.
 
 Validation, `fca predict` and `fca eval` all call `predict_clip` or its three parts, always for one clip at a time, so that
 they agree bit by bit. Latents are (B, F, C, h, w); here B is 1, or 2 for the null and the full half of guidance.
@@ -112,7 +112,7 @@ def sample(
 
 
 def _scheduler(base: "CogVideoX", config: SampleConfig) -> Any:
-    """The base's, or of the same noise levels, its settings to be changed."""
+    """A scheduler to set time steps of: a copy of the base's, or one of the same noise levels."""
     if config.sampler == "base":
         return copy.deepcopy(base.scheduler)
     from fcacli.prediction.fresh_noise import FreshNoiseScheduler

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch.nn import Parameter
+
 from fcacli.config import TrainConfig
 from fcacli.training.offload import SMALL
+from fcacli.training.optim import decays
 from fcacli.training.stepping import cut
 
 EIGHT_BIT = 4096
@@ -36,6 +39,11 @@ class TrainedMemory:
     live in host memory, and what the optimizer itself needs for a moment."""
 
 
+def sizes_and_matrices(trainable: Sequence[tuple[str, Parameter]]) -> tuple[list[int], list[bool]]:
+    """Of each trained tensor how many weights it has, and whether it is a matrix for Muon."""
+    return [parameter.numel() for _, parameter in trainable], [decays(*item) for item in trainable]
+
+
 def trained_memory(
     sizes: Sequence[int],
     config: TrainConfig,
@@ -48,9 +56,7 @@ def trained_memory(
     8-bit state (2 KiB; after a resume as much for each tensor). torch rounds pinned memory up to a power of two, tensor by
     tensor, which is counted.
     """
-    of_muon = [config.optimizer == "muon"] * len(sizes)
-    if matrices is not None:
-        of_muon = [both and matrix for both, matrix in zip(of_muon, matrices, strict=True)]
+    of_muon = [config.optimizer == "muon" and matrix for matrix in matrices or [True] * len(sizes)]
     each = 4 if config.weights == "fp32" else 2
     on_device, on_host, of_step = 0, 0, 0
     for part in cut(sizes):
@@ -67,8 +73,7 @@ def trained_memory(
         weights = sum(sizes[place] for place in part)
         fetched += each * weights * config.offload_gradients
         float32 = 0 if config.weights == "fp32" else (4 + 4 - 2) * weights  # its own gradients are freed for it
-        own = 4 * weights if config.optimizer == "adamw" else 0
-        own = max([own, *(MUON * sizes[place] for place in part if of_muon[place])])
+        own = max([4 * weights * (config.optimizer == "adamw"), *(MUON * sizes[place] for place in part if of_muon[place])])
         of_step = max(of_step, fetched + float32 + own)
     total, waiting = each * sum(sizes), 0
     if config.offload_gradients:

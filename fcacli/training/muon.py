@@ -45,13 +45,18 @@ class MuonAdamW(torch.optim.AdamW):
                 if not kept:
                     kept["momentum_buffer"] = torch.zeros_like(matrix)
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(step_of(matrix.grad, kept["momentum_buffer"]), alpha=-group["lr"])
+                matrix.add_(step_along(led_by(matrix.grad, kept["momentum_buffer"])), alpha=-group["lr"])
 
 
-def step_of(gradient: Tensor, momentum: Tensor) -> Tensor:
-    """The step at a learning rate of 1, (m, n); `momentum`, the same, takes the gradient in. Nesterov's form."""
+def led_by(gradient: Tensor, momentum: Tensor) -> Tensor:
+    """Nesterov's form of the momentum, which takes the gradient in; all (m, n)."""
     momentum.lerp_(gradient, 1 - MOMENTUM)
-    return orthogonal(gradient.lerp(momentum, MOMENTUM)).mul_(OF_ADAMW * max(gradient.shape) ** 0.5)
+    return gradient.lerp(momentum, MOMENTUM)
+
+
+def step_along(direction: Tensor) -> Tensor:
+    """The step at a learning rate of 1; both (m, n)."""
+    return orthogonal(direction).mul_(OF_ADAMW * max(direction.shape) ** 0.5)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

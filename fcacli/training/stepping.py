@@ -1,4 +1,4 @@
-"""The optimizer of an adapter: AdamW, stepped part by part, so that only a part is ever in float32 or away from its home."""
+"""The optimizer of an adapter, stepped part by part, so that only a part is ever in float32 or away from its home."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""What the trained weights are kept in between steps. AdamW works on float32 masters, which exist for one part at a time.
+"""What the trained weights are kept in between steps. The optimizer works on float32 masters, there for one part at a time.
 
     fp32               the parameters are the masters
     bf16               bfloat16, and the 16 bits that float32 has beyond it in a tensor of their own: the masters are split

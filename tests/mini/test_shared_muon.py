@@ -12,10 +12,10 @@ def test_a_step_is_that_of_torchs_muon_up_to_bfloat16(shape):
     torch.manual_seed(0)
     start, grads = torch.randn(shape), torch.randn(3, *shape)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    settings = {"lr": 0.01, "momentum": 0.95, "weight_decay": 0.01}
+    settings = {"lr": 0.01, "weight_decay": 0.01}
     pairs = [
         (ours, Muon([ours], **settings)),
-        (theirs, torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **settings)),
+        (theirs, torch.optim.Muon([theirs], momentum=0.95, adjust_lr_fn="match_rms_adamw", **settings)),
     ]
     for grad in grads:
         for parameter, optimizer in pairs:

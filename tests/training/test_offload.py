@@ -206,6 +206,7 @@ def test_a_step_needs_no_more_float32_than_planned(make_config):
         ({"optimizer": "paged-adamw8bit", "weights": "bf16"}, LORA),
         ({"optimizer": "paged-adamw8bit", "weights": "bf16-stochastic"}, None),
         ({"optimizer": "adamw", "weights": "bf16"}, LORA),
+        ({"optimizer": "muon", "weights": "bf16", "offload_optimizer": True}, None),
     ],
     ids=lambda value: None if not isinstance(value, dict) else name_of({"offload_optimizer": False} | value),
 )
