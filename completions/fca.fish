@@ -65,6 +65,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l checkpointing -l no-che
 complete -c fca -n '__fish_seen_subcommand_from plan' -l offload-activations -l no-offload-activations -d 'Keep in main memory what they are recomputed from'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l base-weights -d 'The frozen bases: in full, in 8 bits or in 4' -x -a 'full fp8 int8 nf4'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l shard-base -l no-shard-base -d 'Share the frozen base out among the devices (FSDP2); each gathers a part when it is used'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l compile -l no-compile -d 'Run the blocks, frozen and trained, through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l seed -d 'Seed of all that is random' -x
@@ -106,6 +107,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l checkpointing -l no-ch
 complete -c fca -n '__fish_seen_subcommand_from train' -l offload-activations -l no-offload-activations -d 'Keep in main memory what they are recomputed from'
 complete -c fca -n '__fish_seen_subcommand_from train' -l base-weights -d 'The frozen bases: in full, in 8 bits or in 4' -x -a 'full fp8 int8 nf4'
 complete -c fca -n '__fish_seen_subcommand_from train' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l shard-base -l no-shard-base -d 'Share the frozen base out among the devices (FSDP2); each gathers a part when it is used'
 complete -c fca -n '__fish_seen_subcommand_from train' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
 complete -c fca -n '__fish_seen_subcommand_from train' -l compile -l no-compile -d 'Run the blocks, frozen and trained, through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from train' -l seed -d 'Seed of all that is random' -x

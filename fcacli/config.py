@@ -6,7 +6,7 @@ Every choice that the paper leaves open ([R] in the method notes) is a field her
 import dataclasses
 import math
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fcacli.errors import Misuse
@@ -170,6 +170,8 @@ class Keeping:
     """Videos are decoded in overlapping tiles."""
     compile: bool = False
     """The transformer's blocks are compiled by torch.compile."""
+    shards: int = 1
+    """Processes among which its blocks are shared out."""
 
     def __post_init__(self) -> None:
         _within("--block-swap", self.block_swap, 0, 1000)
@@ -252,6 +254,8 @@ class TrainConfig:
     """Of the frozen blocks: as they are computed with (bfloat16 on a GPU, float32 on the CPU), in 8 bits, or in 4."""
     block_swap: int = 0
     """Frozen blocks that wait in main memory and are copied to the device when they are used."""
+    shard_base: bool = False
+    """Share the frozen blocks out among the processes, see model/sharding.py; changes no result."""
     vae_tiling: bool = False
     """Decode videos in overlapping tiles; validation, predict and eval alike."""
     compile: bool = False
@@ -289,6 +293,8 @@ class TrainConfig:
             "--offload-optimizer and --optimizer paged-adamw8bit are two ways to the same end",
             "--offload-optimizer with adamw8bit or adamw, or paged-adamw8bit alone",
         )
+        for name, other in (("--block-swap", self.block_swap > 0), ("--compile", self.compile)):
+            _require(not (self.shard_base and other), f"--shard-base does not go together with {name}", "one of the two alone")
         waiting = self.keeping.block_swap > 0 or self.offload_activations
         _require(
             self.checkpointing or not waiting,
@@ -298,10 +304,14 @@ class TrainConfig:
 
     @property
     def keeping(self) -> Keeping:
-        """How the frozen base is kept, in range."""
+        """How the frozen base is kept in one process, in range."""
         return Keeping(
             base_weights=self.base_weights, block_swap=self.block_swap, vae_tiling=self.vae_tiling, compile=self.compile
         )
+
+    def keeping_among(self, processes: int) -> Keeping:
+        """The same where so many train together."""
+        return replace(self.keeping, shards=processes if self.shard_base else 1)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

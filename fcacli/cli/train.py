@@ -171,6 +171,15 @@ def train(
             least=0,
         ),
     ] = None,
+    shard_base: Annotated[
+        bool | None,
+        by_base(
+            "--shard-base/--no-shard-base",
+            SEVERAL,
+            "Share the frozen base out among the devices (FSDP2); each gathers a part when it is used.",
+            default="no",
+        ),
+    ] = None,
     vae_tiling: Annotated[
         bool | None,
         by_base("--vae-tiling/--no-vae-tiling", MEMORY, "Decode videos in tiles.", default="for large frames"),
@@ -311,6 +320,7 @@ def train(
         offload_activations=offload_activations,
         base_weights=base_weights,
         block_swap=block_swap,
+        shard_base=shard_base,
         vae_tiling=vae_tiling,
         compile=compile,
         seed=seed,

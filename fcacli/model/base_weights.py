@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fcacli.config import BaseWeights
+from fcacli.model.sharding import gathered
 
 BLOCK = 64
 """Values that share a scale in NF4."""
@@ -41,7 +42,7 @@ class FrozenLinear(nn.Linear):
 
     def dense(self) -> Tensor:
         """The weight (out, in) as it is used."""
-        return self.unpack(self.weight, self.scale)
+        return self.unpack(gathered(self.weight), self.scale)
 
     def unpack(self, stored: Tensor, scale: Tensor) -> Tensor:
         raise NotImplementedError

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fcacli.errors import FcaError
 from fcacli.model.base_weights import FrozenLinear
+from fcacli.model.sharding import gathered
 
 
 def dense_weight(linear: nn.Module) -> Tensor:
@@ -18,7 +19,7 @@ def dense_weight(linear: nn.Module) -> Tensor:
     """
     if isinstance(linear, FrozenLinear):
         return linear.dense().float()
-    weight: Any = linear.weight
+    weight: Any = gathered(linear.weight)
     if getattr(weight, "quant_state", None) is not None:
         from bitsandbytes.functional import dequantize_4bit
 
@@ -46,7 +47,7 @@ def copy_linear(linear: nn.Module, rows: int | None = None) -> nn.Linear:
     with torch.no_grad():
         new.weight.copy_(weight)
         if bias is not None:
-            new.bias.copy_(bias.detach()[:rows])
+            new.bias.copy_(gathered(bias).detach()[:rows])
     return new
 
 
@@ -59,7 +60,9 @@ def copy_module(module: nn.Module) -> nn.Module:
             others.pop(id(parameter), None)
     # deepcopy takes what it finds in its memo for the copy of that object
     memo: dict[int, Any] = {id(linear): copy_linear(linear) for linear in linears}
-    memo |= {key: nn.Parameter(parameter.detach().float().clone()) for key, parameter in others.items()}
+    memo |= {key: nn.Parameter(gathered(parameter).detach().float().clone()) for key, parameter in others.items()}
     copied = copy.deepcopy(module, memo).train()
-    copied._forward_pre_hooks.clear()  # those of block_swap.py
+    for part in copied.modules():
+        for hooks in (part._forward_pre_hooks, part._state_dict_pre_hooks, part._load_state_dict_pre_hooks):
+            hooks.clear()  # those of block_swap.py and of FSDP
     return copied

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from fcacli.config import Keeping
 from fcacli.model.base_weights import bytes_of_linear
 from fcacli.model.bases import cogvideox_block as seam
 from fcacli.model.block_swap import aligned, most_at_once, spread
+from fcacli.model.sharding import share
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class FrozenBytes:
     host: int
     """Page-locked: the blocks that wait."""
     passing: int
-    """On the device besides, at most, while it computes: swapped blocks, and one weight made dense for a product."""
+    """On the device besides, at most, while it computes: swapped blocks, those that are gathered, and one weight made dense
+    for a product."""
 
 
 def frozen_bytes(transformer: nn.Module, keeping: Keeping, dtype: torch.dtype) -> FrozenBytes:
@@ -38,8 +41,29 @@ def frozen_bytes(transformer: nn.Module, keeping: Keeping, dtype: torch.dtype) -
     there = [size for index, block in enumerate(blocks) if index not in waiting for size in _tensors(block, keeping, dtype)]
     linears = [module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)]
     dense = 0 if keeping.base_weights == "full" else max(linear.weight.numel() for linear in linears) * dtype.itemsize
-    passing = most_at_once(list(waiting.values())) + dense
-    return FrozenBytes(device=sum(rest) + sum(there), host=sum(buffers), passing=passing)
+    device, waiting_bytes, passing = sum(rest) + sum(there), sum(buffers), most_at_once(list(waiting.values())) + dense
+    if keeping.shards == 1:
+        return FrozenBytes(device, waiting_bytes, passing)
+    parts = [list(_parameters(part, keeping, dtype)) for block in blocks for part in seam.shared_parts(block)]
+    kept = [sum(share(rows, size, keeping.shards) for rows, size in tensors) for tensors in parts]
+    gone = sum(size for tensors in parts for _, size in tensors) - sum(kept)
+    block, largest = sum(kept) // len(blocks), max(kept)
+    # recomputed, a block stays gathered until its backward pass is done; FSDP2 holds what has come beside what it makes of it
+    meanwhile = keeping.shards * (block + 2 * largest)
+    return FrozenBytes(device - gone, waiting_bytes, passing + meanwhile)
+
+
+def _parameters(module: nn.Module, keeping: Keeping, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
+    """Rows and bytes of each of its parameters, once it is kept so; scales of weights in fewer bits are none."""
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is None:
+                continue
+            if isinstance(part, nn.Linear) and name == "weight":
+                size = bytes_of_linear(part.in_features, part.out_features, keeping.base_weights, dtype)[0]
+                yield size if keeping.base_weights == "nf4" else part.out_features, size
+            else:
+                yield parameter.shape[0], parameter.numel() * dtype.itemsize
 
 
 def _tensors(module: nn.Module, keeping: Keeping, dtype: torch.dtype, outside: nn.Module | None = None) -> list[int]:

@@ -151,6 +151,7 @@ def levers(config: TrainConfig, asked: Set[str], head_dim: int, layers: int) -> 
     if not asked & {"batch_size", "accumulate"}:
         for size in (size for size in range(config.batch_size - 1, 0, -1) if config.batch_size % size == 0):
             yield {"batch_size": size, "accumulate": config.accumulate * config.batch_size // size}
+    swap = not config.shard_base
     steps: list[tuple[str, Any, bool]] = [
         ("optimizer", "adamw8bit", config.optimizer == "adamw"),
         ("vae_tiling", True, not config.vae_tiling),
@@ -158,7 +159,7 @@ def levers(config: TrainConfig, asked: Set[str], head_dim: int, layers: int) -> 
         ("offload_optimizer", True, not config.offload_optimizer and config.optimizer != "paged-adamw8bit"),
         ("base_weights", "int8", config.base_weights == "full"),
         ("base_weights", "nf4", config.base_weights != "nf4"),
-        *(("block_swap", layers * third // 3, config.block_swap < layers * third // 3) for third in (1, 2, 3)),
+        *(("block_swap", layers * third // 3, swap and config.block_swap < layers * third // 3) for third in (1, 2, 3)),
         ("offload_activations", True, not config.offload_activations),
         ("offload_gradients", True, not config.offload_gradients),
     ]

@@ -1,4 +1,4 @@
-"""What the frozen transformer takes besides what is traced: blocks that wait in main memory, and loading it."""
+"""What the frozen transformer takes besides what is traced: blocks that are elsewhere, and loading it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fcacli.planning.shaped import ShapedBase
 
 
 @dataclass(frozen=True)
-class Swapped:
+class Elsewhere:
     """Bytes."""
 
     gone: int
@@ -21,17 +21,18 @@ class Swapped:
     """In main memory."""
 
 
-def swapped(base: ShapedBase, keeping: Keeping) -> Swapped:
-    """Against the same base of which no block waits; computed, for blocks that differ do not continue in straight lines.
+def elsewhere(base: ShapedBase, keeping: Keeping) -> Elsewhere:
+    """Against the same base on one device, of which no block waits; computed, for blocks that differ do not continue in
+    straight lines.
 
     Raises:
         Misuse: there are fewer blocks.
     """
     base.keep(keeping)
-    if not keeping.block_swap:
-        return Swapped(0, 0, 0)
-    kept, whole = (frozen_bytes(base.shapes, one, base.dtype) for one in (keeping, replace(keeping, block_swap=0)))
-    return Swapped(whole.device - kept.device, kept.passing - whole.passing, kept.host)
+    if not keeping.block_swap and keeping.shards == 1:
+        return Elsewhere(0, 0, 0)
+    kept, whole = (frozen_bytes(base.shapes, one, base.dtype) for one in (keeping, replace(keeping, block_swap=0, shards=1)))
+    return Elsewhere(whole.device - kept.device, kept.passing - whole.passing, kept.host)
 
 
 def as_loaded(base: ShapedBase) -> int:

@@ -19,7 +19,7 @@ from fcacli.planning.cpu import convolution_workspace
 from fcacli.planning.encoders import Part, trace_decoding, trace_part
 from fcacli.planning.estimate import Estimates
 from fcacli.planning.fakes import CountingFakes
-from fcacli.planning.frozen import as_loaded, swapped
+from fcacli.planning.frozen import as_loaded, elsewhere
 from fcacli.planning.live import Meter
 from fcacli.planning.repeats import trace_once
 from fcacli.planning.shaped import Kind, ShapedBase
@@ -78,6 +78,7 @@ class Planner:
         decoded: clips that wait, decoded, for the encoder.
         in_memory: bytes of encoded clips that training keeps in main memory.
         images: "frames" where their features are computed while training: the image encoder stays.
+        processes: that train together, each on its device.
     """
 
     def __init__(
@@ -89,9 +90,11 @@ class Planner:
         decoded: int = 0,
         in_memory: int = 0,
         images: Images = "packed",
+        processes: int = 1,
     ):
         self._base, self._clip, self.kind = base, clip, kind
         self._batches, self._decoded, self._in_memory, self._images = batches, decoded, in_memory, images
+        self._processes = processes
         self._parts: dict[tuple[str, int], Part] = {}
         self._decodings: dict[bool, Part] = {}
         self._trained: list[tuple[TrainConfig, Marks]] = []
@@ -103,28 +106,29 @@ class Planner:
 
     def estimate(self, config: TrainConfig) -> int:
         """What `memory` would most likely find needed, from what it has traced: bytes; see planning/estimate.py."""
-        same = _in_traces(config)
+        same = self._in_traces(config)
         found = next((marks for traced, marks in self._trained if traced == same), None)
         return self._put_together(config, found or self._estimates.marks(same, self._trained)).needed
 
     def _put_together(self, config: TrainConfig, marks: Marks) -> Memory:
         """The phases of a training of which these are the traces."""
-        swap = swapped(self._base, config.keeping)
+        away = elsewhere(self._base, config.keeping_among(self._processes))
         on_cuda = self.kind == "cuda"
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
-        stays["base"] -= swap.gone
+        stays["base"] -= away.gone
         state, inputs, gradients = stays["optimizer"], marks["block inputs"], marks.get("gradients, host", 0)
         encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
-        more = encoder + swap.passing - swap.gone
-        resident = sum(stays.values()) + encoder + swap.passing + gradients * (not on_cuda)
+        more = encoder + away.passing - away.gone
+        averaged = stays["adapter"] if self._processes > 1 else 0  # their gradients stay
+        resident = sum(stays.values()) + averaged + encoder + away.passing + gradients * (not on_cuda)
         step = more + max(size for name, size in marks.items() if name.startswith("step/"))
-        sampling = more + marks["sampling"]
+        sampling = more + averaged + marks["sampling"]
         picture = self._decoding(config.vae_tiling)
         decoding = resident + picture.peak - (state if on_cuda else 0)  # away while a validation is made
 
         # main memory beside the device, or all of it
         stored = marks.get("optimizer, host", 0)
-        waiting = swap.host + stored + (inputs + gradients) * on_cuda
+        waiting = away.host + stored + (inputs + gradients) * on_cuda
         validating = waiting + (state if on_cuda else inputs)
         loading = max(self._as_loaded, stays["adapter"])  # weights are read into main memory, the adapter is drawn there
         training = (
@@ -135,7 +139,7 @@ class Planner:
         )
         phases = (*self._encoding(max(step, sampling, decoding)), *training)
         parts = stays | {"gradients": 0 if gradients else stays["adapter"]}
-        hosted = {"blocks": swap.host, "block inputs": inputs, "optimizer": stored, "gradients": gradients}
+        hosted = {"blocks": away.host, "block inputs": inputs, "optimizer": stored, "gradients": gradients}
         parts |= {f"{name} in main memory": size for name, size in hosted.items() if size}
         return Memory(self.kind, phases, parts, stays["adapter"] + state + stored)
 
@@ -145,7 +149,7 @@ class Planner:
 
     def _training(self, config: TrainConfig) -> Marks:
         """Marks of the training itself, traced once."""
-        same = _in_traces(config)
+        same = self._in_traces(config)
         found = next((marks for traced, marks in self._trained if traced == same), None)
         if found is None:
             found = at_depth(lambda layers: self._traced(self._train, layers, same), self._base.layers)
@@ -216,7 +220,8 @@ class Planner:
         trace_once(base.vae.decoder, meter)
         return trace_decoding(base, self._clip, meter)
 
-
-def _in_traces(config: TrainConfig) -> TrainConfig:
-    """Swapping blocks and decoding in tiles are not in the traces of a training."""
-    return replace(config, block_swap=0, vae_tiling=False)
+    def _in_traces(self, config: TrainConfig) -> TrainConfig:
+        """Blocks that are elsewhere, and decoding in tiles, are not in the traces of a training. Where several processes train,
+        a backward pass always finds gradients: those that DistributedDataParallel keeps to average."""
+        accumulate = max(config.accumulate, 1 if self._processes == 1 else 2)
+        return replace(config, block_swap=0, shard_base=False, vae_tiling=False, accumulate=accumulate)

@@ -59,7 +59,7 @@ class ShapedBase(CogVideoX):
         """The same with no part made yet, and so many layers; it swaps no blocks, see planning/frozen.py, and
         compiles none."""
         made = ShapedBase(self.spec, self._configs, self._kind, self.dtype, layers)
-        made.keep(replace(keeping or Keeping(), block_swap=0, compile=False))
+        made.keep(replace(keeping or Keeping(), block_swap=0, shards=1, compile=False))
         return made
 
     @cached_property

@@ -272,11 +272,12 @@ def _validate(
         temporary = team.by_main(lambda: held.enter_context(atomic_folder(folder)))
         if subject.held_out is not None:
             count, size = len(subject.held_out), config.batch_size  # type: ignore[arg-type]
-            chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)][team.rank :: team.size]
+            all_chosen = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+            chosen = team.share(all_chosen)
             loaded = batches(subject.held_out, chosen, accelerator.device, 0, collate)
             with naming_memory(f"the held-out loss of step {step}", LESS_MEMORY), accelerator.autocast():
                 tracked = track(map(subject.unpack, loaded), report, "held-out loss", total=len(chosen))
-                values = held_out_loss(subject.base, subject.adapter, tracked, team)
+                values = held_out_loss(subject.base, subject.adapter, tracked, team, len(all_chosen))
             require_finite_validation(values, step, run)
         if subject.validate is not None:
             with naming_memory(f"the validation of step {step}", LESS_VALIDATION):

@@ -123,18 +123,21 @@ def diffusion_loss(base: Any, adapter: Any, batch: Mapping[str, Any], null: tupl
     return sample_losses(base, adapter, x_0, timesteps, noise, given.text, condition)
 
 
-def held_out_loss(base: Any, adapter: Any, batches: Iterable[Mapping[str, Any]], team: Team = ALONE) -> dict[str, float]:
+def held_out_loss(
+    base: Any, adapter: Any, batches: Iterable[Mapping[str, Any]], team: Team = ALONE, count: int = 0
+) -> dict[str, float]:
     """The objective on held-out clips at fixed noise levels with fixed noise: comparable between steps and between runs.
 
     The noise of a clip is a function of its id and the level. Conditions are computed once per clip.
 
     Args:
-        batches: of n processes that of rank r has every n-th one from the r-th; the result is that of one process.
+        batches: this process's share; the result is that of one process.
+        count: of all batches, where there are several processes.
 
     Returns:
         the mean as "held_out", and each level's as "held_out/0.1" ... "held_out/0.9".
     """
-    losses = torch.cat(team.in_turn(_held_out_losses, base, adapter, batches), dim=1)  # (Q, clips)
+    losses = torch.cat(team.in_turn(count, _held_out_losses, base, adapter, batches), dim=1)  # (Q, clips)
     means = {quantile: of_level.mean().item() for quantile, of_level in zip(QUANTILES, losses, strict=True)}
     return {"held_out": sum(means.values()) / len(means)} | {f"held_out/{quantile}": mean for quantile, mean in means.items()}
 

@@ -6,7 +6,7 @@ ever sent. The main process, rank 0, is the only one that writes what belongs to
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -33,10 +33,16 @@ class Team(Protocol):
 
     rank: int
     size: int
+    in_step: bool
+    """Whether no process can go on where another has failed, as where they share weights: it then ends at once."""
 
     @property
     def main(self) -> bool:
         """Whether this is the one that writes."""
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's of the items, every so many-th; where they do not come out even the last one again, so that all do
+        as many."""
 
     def by_main(self, work: Callable[..., T], *given: Any) -> T:
         """What `work` gives in the main process, for all; or the FcaError that it raised."""
@@ -47,8 +53,8 @@ class Team(Protocol):
     def own(self, work: Callable[[], T]) -> T:
         """What `work` gives here, when all have done theirs; or, in all, the FcaError of the first that raised one."""
 
-    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
-        """The items that `work` gives in all processes, of which each has done every so many-th, in order; or the FcaError."""
+    def in_turn(self, count: int, work: Callable[..., list[T]], *given: Any) -> list[T]:
+        """The so many items that `work` gives, in order, each process those of its `share`; or, in all, the FcaError."""
 
     def most(self, *values: int) -> tuple[int, ...]:
         """The largest of each value among the processes."""
@@ -78,7 +84,10 @@ class Team(Protocol):
 class Alone:
     """One process."""
 
-    rank, size, main = 0, 1, True
+    rank, size, main, in_step = 0, 1, True, False
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        return list(items)
 
     def by_main(self, work: Callable[..., T], *given: Any) -> T:
         return work(*given)
@@ -89,7 +98,7 @@ class Alone:
     def own(self, work: Callable[[], T]) -> T:
         return work()
 
-    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+    def in_turn(self, count: int, work: Callable[..., list[T]], *given: Any) -> list[T]:
         return work(*given)
 
     def most(self, *values: int) -> tuple[int, ...]:
@@ -131,10 +140,16 @@ class Together:
 
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._control, self._again, self._launched = control, again, launched
+        self.in_step = False
 
     @property
     def main(self) -> bool:
         return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        return [
+            items[min(place, len(items) - 1)] for place in range(self.rank, -(-len(items) // self.size) * self.size, self.size)
+        ]
 
     def by_main(self, work: Callable[..., T], *given: Any) -> T:
         if not self.main:
@@ -164,6 +179,8 @@ class Together:
         try:
             made.append(work(*given))
         except FcaError as error:
+            if self.in_step:
+                raise
             failure = error
         told = self.gathered((made, (failure.message, failure.hint, failure.code) if failure else None))
         for rank, (_, failed) in enumerate(told):
@@ -176,9 +193,9 @@ class Together:
         self.by_all(lambda: kept.append(work()))
         return kept[0]
 
-    def in_turn(self, work: Callable[..., list[T]], *given: Any) -> list[T]:
+    def in_turn(self, count: int, work: Callable[..., list[T]], *given: Any) -> list[T]:
         by_rank = self.by_all(work, *given)
-        return [by_rank[place % self.size][place // self.size] for place in range(sum(map(len, by_rank)))]
+        return [by_rank[place % self.size][place // self.size] for place in range(count)]
 
     def most(self, *values: int) -> tuple[int, ...]:
         import torch.distributed as dist

@@ -7,8 +7,9 @@ from typing import Any
 from fcacli.errors import FcaError, Misuse
 from fcacli.workflows.launch import MODULE, Layout
 
-KNOWN = ("NO", "MULTI_GPU", "MULTI_CPU")
-"""distributed_type of the files that can be used: the same weights in every process."""
+KNOWN = ("NO", "MULTI_GPU", "MULTI_CPU", "FSDP")
+"""distributed_type of the files that can be used: the same adapter in every process. With FSDP the frozen base is shared out
+among them; the file's other choices for it are about weights that train."""
 
 
 def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int, rendezvous: str | None) -> Layout:
@@ -29,7 +30,7 @@ def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int,
     kind = str(getattr(config.distributed_type, "value", config.distributed_type))
     if kind not in KNOWN:
         raise Misuse(
-            f"--accelerate-config {path} has distributed_type {kind}; fca trains with the same weights in every process",
+            f"--accelerate-config {path} has distributed_type {kind}; fca trains with the same adapter in every process",
             f"one of {', '.join(KNOWN)} there",
         )
     cpu = bool(config.use_cpu) or kind == "MULTI_CPU" or gpus == 0
@@ -43,6 +44,7 @@ def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int,
         nodes=machines,
         rendezvous=rendezvous,
         accelerate_config=path,
+        more=("--shard-base",) if kind == "FSDP" and count * machines > 1 else (),
         device="cpu" if cpu else "cuda",
     )
 

@@ -38,6 +38,8 @@ class Layout:
     """HOST:PORT where the machines meet; None on one machine."""
     accelerate_config: Path | None = None
     """File of `accelerate config`, which then says what else there is to say."""
+    more: tuple[str, ...] = ()
+    """Options added to the command."""
     device: str
     """cuda or cpu."""
 
@@ -107,7 +109,7 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // chosen.processes)))
     logging.disable(logging.CRITICAL)  # what matters of what the launcher logs is said here
     try:
-        _Parent(report, chosen).run(_start(words, chosen))
+        _Parent(report, chosen).run(_start([*words, *chosen.more], chosen))
     finally:
         logging.disable(logging.NOTSET)
 

@@ -79,6 +79,8 @@ class Gate:
     encoded: "Encoded"
     config: TrainConfig
     run: Path
+    writes: bool = True
+    """Whether this process writes what it found."""
 
     @naming_memory("the parity gate of step 0", "a smaller --size, --frames or --adapter-width")
     def at_start(self, report: Report) -> None:
@@ -106,9 +108,11 @@ class Gate:
         if any(self.run.glob(f"validation/step-*/{PARITY}")):
             return
         given, null = self.encoded.given("val", made[0]) if made else self.encoded.given("train", 0)
-        latents = made[1] if made else self._sample(self.adapter, given, null, report)
+        latents = made[1].to(self.base.device) if made else self._sample(self.adapter, given, null, report)
         claims = [*self._of_the_checkpoint(step, given, null, latents, report), *self._of_the_effect(given, null)]
         self._require(step, claims)
+        if not self.writes:
+            return
         write_json(folder / PARITY, {"step": step, "device": str(self.base.device), "claims": [asdict(c) for c in claims]})
         effects = "; ".join(f"{claim.claim} {claim.value:.2g}" for claim in claims if claim.needs.startswith("more"))
         report(Message(f"parity gate, step {step}: the checkpoint gives the same clip; {effects}"))

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcacli.config import TrainConfig
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
 from fcacli.model.arithmetic import computes_bf16
 from fcacli.workflows.devices import choose_gpus
+from fcacli.workflows.ranks import here
 from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
+from fcacli.workflows.shares import enough_for, require_several
 from fcacli.workflows.train_options import TrainOptions, as_arguments, resolve
 from fcacli.workspace import Workspace
 
@@ -91,8 +93,8 @@ def plan(
 ) -> Planned:
     """Plan a training with these options, or with the least costly ones that fit `gpu_memory` bytes.
 
-    It is planned for a CUDA device, also where there is none, but with `gpus` 0, and for the miniature where there is none.
-    No weights are read.
+    It is planned for a CUDA device, also where there is none, but with `gpus` 0, and for the miniature where there is none;
+    with several, for each of them. No weights are read.
 
     Raises:
         Misuse: an option is out of range.
@@ -101,8 +103,6 @@ def plan(
     from fcacli.model.bases import resolve_base
 
     options = options or TrainOptions()
-    if gpus is not None and gpus > 1:
-        raise Misuse(f"--gpus {gpus}: training runs on one device so far", "fca plan --gpus 1")
     spec = resolve_base(options.base or "auto")
     kind: Kind = "cuda" if gpu_memory is not None else _kind(gpus, spec)
     config = resolve(options, spec, "", options.data or "", kind == "cuda" or computes_bf16("cpu"))
@@ -113,7 +113,10 @@ def plan(
         if options.data is not None:
             raise
         report(Message(f"{error.message}: planned without data", "detail"))
-    planner = _planner(base, config, kind, encodings)
+    processes = max(1, gpus or 1)
+    require_several(options, processes)
+    config = enough_for(processes, options, config)
+    planner = _planner(base, config, kind, encodings, processes=processes)
     report(Message(f"base {spec.name} ({spec.reason}), planned for {'a CUDA device' if kind == 'cuda' else 'the CPU'}"))
     if gpu_memory is None:
         tried = [_as_asked(config, planner)]
@@ -127,9 +130,15 @@ def plan(
 
 
 def require_room(
-    loaded: CogVideoX, dataset: Path, config: TrainConfig, options: TrainOptions, gpus: int | None, report: Report
+    loaded: CogVideoX,
+    dataset: Path,
+    config: TrainConfig,
+    options: TrainOptions,
+    gpus: int | None,
+    report: Report,
+    processes: int = 1,
 ) -> None:
-    """Before `fca train` begins on a base: does it fit this machine?
+    """Before `fca train` begins on a base: does it fit this machine? On the CPU, as often as there are processes here.
 
     Raises:
         FcaError: it does not; the hint is a line that does, if there is one.
@@ -138,11 +147,13 @@ def require_room(
 
     kind: Kind = "cuda" if loaded.device.type == "cuda" else "cpu"
     free = free_device() if kind == "cuda" else free_memory()
+    if free is not None and kind == "cpu":
+        free //= here()
     if free is None or fits_easily(loaded, config, free):
         return
     base = _shaped(loaded.spec, config, kind)
     encoded = all_encoded(loaded, dataset, config.clip)
-    planner = _planner(base, config, kind, _encodings(base, dataset, config), encoded)
+    planner = _planner(base, config, kind, _encodings(base, dataset, config), encoded, processes)
     fits = _room_free(free)
     if fits((asked := _as_asked(config, planner)).memory.needed):
         return
@@ -188,16 +199,23 @@ def _encodings(base: ShapedBase, dataset: Path, config: TrainConfig) -> Encoding
     return plan_encodings(base, config.clip, counts_of({split: keys_of(clips[split], config.clip, "") for split in clips}))
 
 
-def _planner(base: ShapedBase, config: TrainConfig, kind: Kind, encodings: Encodings | None, encoded: bool = False) -> Planner:
+def _planner(
+    base: ShapedBase,
+    config: TrainConfig,
+    kind: Kind,
+    encodings: Encodings | None,
+    encoded: bool = False,
+    processes: int = 1,
+) -> Planner:
     from fcacli.planning.memory import Planner
     from fcacli.training.loader import IN_MEMORY
     from fcacli.workflows.encode.batches import AHEAD, batches_of
 
     batches = {} if encoded else batches_of(kind)
     if encodings is None:
-        return Planner(base, config.clip, kind, batches, AHEAD)
+        return Planner(base, config.clip, kind, batches, AHEAD, processes=processes)
     kept = encodings.total if encodings.total <= IN_MEMORY else 0
-    return Planner(base, config.clip, kind, batches, AHEAD, kept, encodings.images)
+    return Planner(base, config.clip, kind, batches, AHEAD, kept, encodings.images, processes)
 
 
 def _disk(base: ShapedBase, config: TrainConfig, encodings: Encodings | None) -> Disk:
@@ -299,7 +317,7 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str) -> fl
     def work(of: TrainConfig) -> tuple[object, ...]:
         step = (of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer, of.weights)
         offloaded = (of.offload_optimizer, of.offload_gradients, of.offload_activations)
-        return of.base, of.clip, of.adapter, *step, *offloaded, of.base_weights, of.block_swap, of.compile
+        return of.base, of.clip, of.adapter, *step, *offloaded, of.base_weights, of.block_swap, of.shard_base, of.compile
 
     for run in reversed(workspace.all_runs()):
         try:
@@ -331,6 +349,7 @@ def _shown(config: TrainConfig) -> str:
         "gradients in main memory": config.offload_gradients,
         f"{config.base_weights} base": config.base_weights != "full",
         f"{config.block_swap} blocks swapped": config.block_swap > 0,
+        "blocks shared out": config.shard_base,
         "block inputs in main memory": config.offload_activations,
         "decoding in tiles": config.vae_tiling,
         "compiled": config.compile,

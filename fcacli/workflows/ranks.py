@@ -44,6 +44,12 @@ def rank() -> Rank | None:
     return Rank(int(number), int(size), int(local) if local.isdecimal() else int(number))
 
 
+def here() -> int:
+    """Processes on this machine that do one command."""
+    count = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(count) if rank() is not None and count.isdecimal() and int(count) else 1
+
+
 def require_whole_models() -> None:
     """
     Raises:
@@ -52,7 +58,7 @@ def require_whole_models() -> None:
     if asked := [name for name in SHARDING if os.environ.get(name, "").lower() in ("true", "1")]:
         raise Misuse(
             f"{asked[0]} is set: fca trains with the same weights in every process, and does not spread them",
-            "accelerate launch --multi_gpu, or fca train --gpus N",
+            "accelerate launch --multi_gpu, or fca train --gpus N (with --shard-base the frozen base is spread)",
         )
 
 

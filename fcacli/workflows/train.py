@@ -97,15 +97,16 @@ def train(
     with team_of(device, "fca train") as team, ExitStack() as held:
         report = report if team.main else silent
         begun = _kept(team, lambda: _begin(workspace, options, gpus, run, new, fork, force, team.size, held, report))
-        told = team.by_main(lambda: (begun.run, begun.config, begun.finished) if begun else None)
+        told = team.by_main(lambda: (begun.run, begun.config, begun.source, begun.finished) if begun else None)
         assert told is not None
-        folder, config, finished = told
+        folder, config, source, finished = told
         if not finished:
-            begun = begun or _follow(workspace, folder, config, gpus)
-            encoded = _encode(begun.base, begun.dataset, config, team, report)
-            adapter = _kept(team, lambda: _start(begun, encoded, held, report))
-            adapter = adapter or _adapter(begun.base, config, folder, None, silent)
-            _fit(begun, encoded, adapter, session, team, report)
+            ready = begun or _follow(workspace, folder, config, gpus, team.size)
+            team.in_step = config.shard_base and team.size > 1
+            encoded = _encode(ready.base, ready.dataset, config, team, report)
+            adapter = team.own(lambda: _adapter(ready.base, config, folder, source, report))
+            team.by_main(_start, ready, encoded, adapter, held, report)
+            _fit(ready, encoded, adapter, session, team, report)
         return _result(folder)
 
 
@@ -165,35 +166,33 @@ def _begin(
         return _Begun(base=base, dataset=dataset, config=config, run=latest, finished=True)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
     require_fit(base, config)
-    require_shares(config, processes, report)
+    require_shares(options, config, processes, report)
     if saved is None and not force:
-        require_room(base, dataset, config, options, gpus, report)
-    base.keep(config.keeping)
+        require_room(base, dataset, config, options, gpus, report, processes)
+    base.keep(config.keeping_among(processes))
     if saved is not None:
         held.enter_context(locked(folder))
     return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None)
 
 
-def _follow(workspace: Workspace, run: Path, config: TrainConfig, gpus: int | None) -> _Begun:
+def _follow(workspace: Workspace, run: Path, config: TrainConfig, gpus: int | None, processes: int) -> _Begun:
     """What the main process has begun, for another one."""
     base = _load_base(TrainOptions(), config, gpus, silent)
-    base.keep(config.keeping)
+    base.keep(config.keeping_among(processes))
     return _Begun(base=base, dataset=workspace.dataset(config.data), config=config, run=run)
 
 
-def _start(begun: _Begun, encoded: "Encoded", held: ExitStack, report: Report) -> "Adapter":
-    """The adapter to train, when all is encoded; what a new run begins with is written, its lock held by `held`."""
+def _start(begun: _Begun, encoded: "Encoded", adapter: "Adapter", held: ExitStack, report: Report) -> None:
+    """When all is encoded: what a new run begins with is written, its lock held by `held`."""
     folder, config, source = begun.run, begun.config, begun.source
-    adapter = _adapter(begun.base, config, folder, source, report)
     if not begun.new:
         which_run.require_same_data(folder, encoded)
         which_run.write_base(folder, config.base)
-        return adapter
+        return
     held.enter_context(locked(folder))
     if source is not None:
         which_run.start_fork(source, folder, adapter, config, report)
     which_run.write_config(folder, config, encoded, source)
-    return adapter
 
 
 def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:
@@ -280,8 +279,9 @@ def _fit(begun: _Begun, encoded: "Encoded", adapter: "Adapter", session: "Sessio
     from fcacli.workflows.validation import make_validation
 
     base, config = begun.base, begun.config
-    gate = Gate(base, adapter, encoded, config, begun.run)
-    team.by_main(lambda: None if all_checkpoints(begun.run) else gate.at_start(report))
+    gate = Gate(base, adapter, encoded, config, begun.run, team.main)
+    fresh = team.by_main(lambda: not all_checkpoints(begun.run))
+    team.own(lambda: gate.at_start(report) if fresh else None)
     subject = Subject(
         base=base,
         adapter=adapter,

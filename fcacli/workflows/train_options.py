@@ -39,6 +39,7 @@ class TrainOptions:
     offload_activations: bool | None = None
     base_weights: BaseWeights | None = None
     block_swap: int | None = None
+    shard_base: bool | None = None
     vae_tiling: bool | None = None
     """None: for frames of more than TILED_ABOVE pixels."""
     compile: bool | None = None
@@ -72,7 +73,10 @@ PLACES = {
     **{name: ("clip", name) for name in ("frames", "init_frames", "width", "height", "fps", "fit")},
 }
 """Options whose field lies inside a part of TrainConfig; the others are fields of TrainConfig itself."""
-SWITCHES = ("offload_optimizer", "offload_gradients", "checkpointing", "offload_activations", "vae_tiling", "compile")
+SWITCHES = (
+    *("offload_optimizer", "offload_gradients", "checkpointing", "offload_activations", "shard_base", "vae_tiling"),
+    "compile",
+)
 """Options that are written --name or --no-name."""
 TILED_ABOVE = 2 * 256 * 256
 """Pixels of a frame above which videos are decoded in tiles: CogVideoX's VAE takes 45 kB of memory a pixel without, in bf16."""

@@ -47,10 +47,11 @@ def make_validation(
         <clip>.json     text and sampling: `fca predict` from this step's checkpoint gives the same frames
 
     and clips.png, predictions below the truth. It returns the mean PSNR of the frames that were not given. What text and
-    image encoder give is read from the cache; the VAE is loaded while it decodes. The first of a run is also its parity gate.
+    image encoder give is read from the cache; the VAE is loaded while it decodes. The first of a run is also its parity gate,
+    which every process passes.
     """
     truths = list(_truths(encoded.clips["val"][: config.validate_clips], dataset, config, report))
-    mine = truths[team.rank :: team.size]
+    mine = team.share(truths)
 
     def validate(step: int, folder: Path, report: Report) -> dict[str, float]:
         def sampled() -> list["Tensor"]:
@@ -60,8 +61,8 @@ def make_validation(
             ]
 
         latents = team.own(sampled)
-        first = (mine[0][0], latents[0]) if mine else None
-        team.by_main(gate.at_validation, step, folder, first, _part_of(report, f"parity gate, step {step}", 0, 1))
+        first = team.by_main(lambda: (mine[0][0], latents[0].cpu()) if mine else None)
+        team.own(lambda: gate.at_validation(step, folder, first, _part_of(report, f"parity gate, step {step}", 0, 1)))
 
         def decoded() -> list[np.ndarray]:
             given, parts = config.clip.init_frames, zip(mine, latents, strict=True)
@@ -69,7 +70,7 @@ def make_validation(
             base.unload("vae")
             return frames
 
-        predictions = team.in_turn(decoded)
+        predictions = team.in_turn(len(truths), decoded)
         return team.by_main(_write_all, step, folder, truths, predictions, config)
 
     return validate

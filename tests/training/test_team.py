@@ -157,20 +157,21 @@ def in_validation(rank: int, act):
 
 
 def test_held_out_clips_are_shared_and_the_loss_is_that_of_one(base, settings, tmp_path, several, monkeypatch):
-    """Three batches over two processes; the numbers are those of one, to the bit."""
+    """Three batches over two processes, the last one by both; the numbers are those of one, to the bit."""
     config = replace(settings, batch_size=1, accumulate=2, steps=2, validate_every=0)
     run_fit(base, config, tmp_path / "one")
     inner, counts = loop.held_out_loss, tmp_path / "counts"
     counts.mkdir()
 
-    def counted(base, adapter, batches, team):
+    def counted(base, adapter, batches, team, count):
         batches = list(batches)
         (counts / str(team.rank)).write_text(str([batch["ids"] for batch in batches]))
-        return inner(base, adapter, batches, team)
+        return inner(base, adapter, batches, team, count)
 
     monkeypatch.setattr(loop, "held_out_loss", counted)
     several(2, config, tmp_path / "two")
-    assert (counts / "0").read_text() == "[['clip-1-0'], ['clip-1-2']]" and (counts / "1").read_text() == "[['clip-1-1']]"
+    assert (counts / "0").read_text() == "[['clip-1-0'], ['clip-1-2']]"
+    assert (counts / "1").read_text() == "[['clip-1-1'], ['clip-1-2']]"
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
@@ -194,9 +195,27 @@ def test_what_one_process_finds_wrong_reaches_all(tmp_path):
 
     assert run_ranks(3, tmp_path, lambda team: team.by_all(one, team)) == [("FcaError", "a clip cannot be read")] * 3
     assert run_ranks(3, tmp_path, lambda team: team.own(lambda: team.rank)) == [0, 1, 2]
-    in_turn = run_ranks(3, tmp_path, lambda team: team.in_turn(lambda: list(range(7))[team.rank :: team.size]))
+    in_turn = run_ranks(3, tmp_path, lambda team: team.in_turn(7, lambda: team.share(range(7))))
     assert in_turn == [list(range(7))] * 3
     assert run_ranks(2, tmp_path, lambda team: team.to_main(team.rank)) == [[0, 1], []]
+
+
+def test_where_none_can_go_on_alone_the_one_that_fails_ends_at_once_and_the_others_after_it(tmp_path):
+    """As where they share the base: another may wait for weights that this one will never send."""
+
+    def waits(team):
+        team.in_step = True
+
+        def work():
+            if team.rank == 1:
+                raise FcaError("out of memory")
+            torch.distributed.all_reduce(torch.ones(1))  # as a gathering does
+
+        with team.naming_lost():
+            team.own(work)
+
+    first, second = run_ranks(2, tmp_path, waits)
+    assert second == ("FcaError", "out of memory") and first == ("ProcessLost", "another process of this run has ended")
 
 
 def test_what_the_first_process_finds_wrong_reaches_all(tmp_path):

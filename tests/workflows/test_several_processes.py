@@ -44,6 +44,21 @@ def test_two_processes_leave_the_run_of_one(workspace, asked, tmp_path):
     assert configs[0] == configs[1]
 
 
+def test_two_processes_that_share_the_base_leave_the_run_of_one_and_one_goes_on(workspace, asked, tmp_path):
+    """Validated and stopped on the way, too."""
+    options = replace(asked, accumulate=2, validate_clips=1, shard_base=True)
+    one = train(workspace, replace(options, shard_base=None), gpus=0, run="one")
+    two = ranks_of(2, tmp_path / "answers", lambda: train(workspace, options, gpus=0, run="two"))
+    assert two[0].finished and two[0].train_loss == one.train_loss and two[0].held_out_loss == one.held_out_loss
+    assert equal(weights(one.run), weights(two[0].run))
+    shown = [{path.name: path.read_bytes() for path in (run / "validation").rglob("*.png")} for run in (one.run, two[0].run)]
+    assert shown[0] == shown[1] and shown[0]
+    stopped = ranks_of(2, tmp_path / "more", lambda: train(workspace, options, gpus=0, run="three", max_seconds=0.0))
+    assert not stopped[0].finished
+    three = train(workspace, TrainOptions(), gpus=0, run="three")
+    assert three.finished and equal(weights(one.run), weights(three.run))
+
+
 def test_a_wrong_option_is_said_by_all_alike(workspace, asked, tmp_path):
     wrong = replace(asked, adapter_width=33)
     ended = ranks_of(2, tmp_path / "answers", lambda: train(workspace, wrong, gpus=0))
@@ -57,11 +72,13 @@ def test_a_step_has_a_clip_for_each_process(make_train_config):
     assert enough_for(5, TrainOptions(), config).accumulate == 3
     assert enough_for(5, TrainOptions(accumulate=2), config) == config
     with pytest.raises(Misuse, match=r"a step has 4 clips \(--batch-size 2 x --accumulate 2\), too few for 5 processes"):
-        require_shares(config, 5, lambda event: None)
+        require_shares(TrainOptions(), config, 5, lambda event: None)
     with pytest.raises(Misuse, match="--offload-gradients is for one process, and these are 2"):
-        require_shares(replace(config, offload_gradients=True), 2, lambda event: None)
+        require_shares(TrainOptions(), replace(config, offload_gradients=True), 2, lambda event: None)
     said: list[Message] = []
-    require_shares(config, 3, said.append)
+    with pytest.raises(Misuse, match="--shard-base shares the frozen base out among processes, and this is one"):
+        require_shares(TrainOptions(shard_base=True), config, 1, lambda event: None)
+    require_shares(TrainOptions(), config, 3, said.append)
     assert said[0].level == "warning" and "cannot share evenly" in said[0].text
 
 
@@ -107,7 +124,9 @@ def test_an_accelerate_config_says_how_many_and_where(tmp_path):
     path.write_text(CONFIG.format(kind="MULTI_CPU", machines=1, cpu="true"))
     assert read_layout(path, 0, 3, 1, None) == Layout(processes=3, accelerate_config=path, device="cpu")
     path.write_text(CONFIG.format(kind="FSDP", machines=1, cpu="false"))
-    with pytest.raises(Misuse, match="has distributed_type FSDP"):
+    assert read_layout(path, None, None, 1, None).more == ("--shard-base",) and not read_layout(path, 1, None, 1, None).more
+    path.write_text(CONFIG.format(kind="DEEPSPEED", machines=1, cpu="false"))
+    with pytest.raises(Misuse, match="has distributed_type DEEPSPEED"):
         read_layout(path, None, None, 1, None)
     path.write_text("- nonsense")
     with pytest.raises(Misuse, match="is no file of `accelerate config`"):

@@ -62,6 +62,11 @@ def compilable_parts(block: Any) -> list[nn.Module]:
     return [block.norm1, block.attn1, block.norm2, block.ff]
 
 
+def shared_parts(block: Any) -> list[nn.Module]:
+    """The modules of a block whose weights may be shared out among processes; always called as they are."""
+    return [block.norm1.linear, block.attn1, block.norm2.linear, block.ff]
+
+
 def attention_input(block: Any, video: Tensor, text: Tensor, temb: Tensor) -> Tensor:
     """What the block's attention reads of the video: (B, F*N, d) after adaLN."""
     return block.norm1(video, text, temb)[0]

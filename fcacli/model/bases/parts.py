@@ -100,10 +100,13 @@ def _kept(base: CogVideoX, transformer: Any) -> Any:
     from fcacli.model.bases import cogvideox_block as seam
     from fcacli.model.block_swap import BlockSwap, spread
     from fcacli.model.compiling import compile_blocks
+    from fcacli.model.sharding import shard
 
     blocks = getattr(transformer, seam.BLOCKS)
     store(blocks, base.keeping.base_weights, base.device)
-    if base.keeping.block_swap:
+    if base.keeping.shards > 1:
+        shard(transformer, [part for block in blocks for part in seam.shared_parts(block)], base.device)
+    elif base.keeping.block_swap:
         swapped = [blocks[index] for index in spread(len(blocks), base.keeping.block_swap)]
         BlockSwap(transformer, swapped, seam.first_part, base.device)
     else:
