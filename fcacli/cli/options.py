@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from fcacli.config import Sampler
 from fcacli.errors import Misuse
 
 OUTPUT = "Output"
@@ -75,7 +76,7 @@ Guidance = Annotated[
     ),
 ]
 SamplerChoice = Annotated[
-    Literal["base", "fresh-noise"] | None,
+    Sampler | None,
     typer.Option(
         "--sampler",
         help="The base's own scheduler, or new noise at every step.",

@@ -10,6 +10,7 @@ import typer
 from fcacli.cli import console, options
 from fcacli.cli.border import command
 from fcacli.cli.options import by_base
+from fcacli.config import BaseWeights, Sampler
 from fcacli.errors import Misuse
 from fcacli.events import Message
 from fcacli.workflows import launch, launch_script
@@ -157,7 +158,7 @@ def train(
         ),
     ] = None,
     base_weights: Annotated[
-        Literal["full", "fp8", "int8", "nf4"] | None,
+        BaseWeights | None,
         by_base("--base-weights", MEMORY, "The frozen base's: in full, in 8 bits or in 4.", default="full"),
     ] = None,
     block_swap: Annotated[
@@ -235,7 +236,7 @@ def train(
         float | None, by_base("--guidance", RUN, "Classifier-free guidance of the same.", metavar="X", least=0)
     ] = None,
     sampler: Annotated[
-        Literal["base", "fresh-noise"] | None,
+        Sampler | None,
         by_base("--sampler", RUN, "Of the same: the base's own scheduler, or new noise at every step."),
     ] = None,
     checkpoint_minutes: Annotated[
