@@ -267,8 +267,8 @@ FAMILIES: dict[str, tuple[Family, int]] = {
     "adapter": (adapter, 27),
 }
 CASES = [(name, number) for name, (_, count) in FAMILIES.items() for number in range(count)]
-IN_SHORT = set(Random(SEED).sample(CASES, 150))
-"""Half of them, by lot; the others with -m slow."""
+IN_SHORT = set(Random(SEED).sample(CASES, 75))
+"""A quarter of them, by lot; the others with -m slow."""
 
 
 def test_there_are_300():

@@ -69,7 +69,7 @@ def require_a_fresh_adapter_is_the_base(base: CogVideoX, adapter: Any) -> None:
     [
         pytest.param({}, id="plain", marks=pytest.mark.slow),  # 25 s each
         pytest.param({"block_swap": 1}, id="swapped"),
-        pytest.param({"base_weights": "int8"}, id="int8"),
+        pytest.param({"base_weights": "int8"}, id="int8", marks=pytest.mark.slow),
     ],
 )
 def test_compiled_blocks_give_the_same_and_a_fresh_adapter_is_their_base(make_base, keeping):
