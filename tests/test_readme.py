@@ -59,7 +59,7 @@ def test_the_table_has_the_defaults_of_the_bundled_base():
         f"mini {row.adapter_width} |",
         f"16, mini {row.tokens_per_frame} |",
         f"mini {row.text_width}, {row.text_heads}, {row.text_blocks} |",
-        f"6, mini {row.guidance:g} (LoRA {row.lora_guidance:g}) |",
+        f"6, mini {row.guidance:g} |",
         f"1, mini {row.timestep_power:g} |",
         f"mini `{row.sampler}` |",
         f"2B {DEFAULTS['cogvideox-2b'][1].adapter_width}, 5B {DEFAULTS['cogvideox-5b'][1].adapter_width},",

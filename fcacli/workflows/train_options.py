@@ -180,12 +180,11 @@ def _defaults(row: BaseDefaults, kind: str, bf16: bool) -> dict[str, Any]:
             adapter["rank"] = row.lora_rank
     else:
         adapter = {"rank": row.lora_rank}
-    guidance = row.lora_guidance if kind == "lora" else row.guidance
     shared = ("steps", "batch_size", "accumulate", "warmup", "timestep_power", "optimizer", "checkpointing", "validate_every")
     return {
         **{name: getattr(row, name) for name in shared},
         "clip": {name: getattr(row, name) for name in ("frames", "init_frames", "width", "height", "fps")},
-        "sample": {"steps": row.sample_steps, "guidance": guidance, "sampler": row.sampler},
+        "sample": {"steps": row.sample_steps, "guidance": row.guidance, "sampler": row.sampler},
         "adapter": {"kind": kind, **adapter},
         "lr": row.lora_lr if kind == "lora" else row.lr,
         "text_lr_scale": 1.0 if kind == "lora" else row.text_lr_scale,

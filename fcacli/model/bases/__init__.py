@@ -41,7 +41,6 @@ class BaseDefaults:
     fps: float
     sample_steps: int = 50
     guidance: float = 6.0
-    lora_guidance: float = 6.0
     sampler: Sampler = "base"
     adapter_width: int
     """Width of the parallel attention; a multiple of the base's head dimension."""
@@ -72,9 +71,8 @@ _MINI = BaseDefaults(
     width=48,
     height=48,
     fps=12,
-    sample_steps=10,
-    guidance=2.0,
-    lora_guidance=1.5,
+    sample_steps=4,
+    guidance=1.5,
     sampler="fresh-noise",
     adapter_width=192,
     tokens_per_frame=4,
