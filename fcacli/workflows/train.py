@@ -102,8 +102,8 @@ def train(
         folder, config, source, finished = told
         if not finished:
             ready = begun or _follow(workspace, folder, config, gpus, team.size)
-            team.in_step = config.shard_base and team.size > 1
             encoded = _encode(ready.base, ready.dataset, config, team, report)
+            team.in_step = config.shard_base and team.size > 1
             adapter = team.own(lambda: _adapter(ready.base, config, folder, source, report))
             team.by_main(_start, ready, encoded, adapter, held, report)
             _fit(ready, encoded, adapter, session, team, report)
