@@ -86,7 +86,12 @@ class _Search:
         estimate: Callable[[TrainConfig], int],
     ):
         self._config, self._plan, self._fits, self._estimate = config, plan, fits, estimate
-        self.tried: list[Tried] = []
+        self._planned: dict[TrainConfig, Tried] = {}
+
+    @property
+    def tried(self) -> list[Tried]:
+        """In the order in which they were last looked at."""
+        return list(self._planned.values())
 
     def works(self, pulled: Sequence[Changes]) -> bool:
         """By a plan; it is the last of those tried then."""
@@ -94,13 +99,9 @@ class _Search:
             changed = apply(self._config, changes := merged(pulled))
         except Misuse:  # some options need others
             return False
-        known = self._known(changed)
-        if known is None:
-            self.tried.append(Tried(changes, changed, self._plan(changed)))
-        else:
-            self.tried.remove(known)
-            self.tried.append(known)
-        return self._fits(self.tried[-1].memory.needed)
+        known = self._planned.pop(changed, None)
+        self._planned[changed] = found = known or Tried(changes, changed, self._plan(changed))
+        return self._fits(found.memory.needed)
 
     def likely(self, pulled: Sequence[Changes], share: float = 1.0) -> bool:
         """By an estimate of which so much counts; by the plan where there is one."""
@@ -108,7 +109,7 @@ class _Search:
             changed = apply(self._config, merged(pulled))
         except Misuse:
             return False
-        if (known := self._known(changed)) is not None:
+        if (known := self._planned.get(changed)) is not None:
             return self._fits(known.memory.needed)
         return self._fits(round(self._estimate(changed) * share))
 
@@ -132,9 +133,6 @@ class _Search:
             if not _recomputes([lever]) and merged(fewer) != merged(pulled) and suffices(fewer):
                 pulled = fewer
         return pulled
-
-    def _known(self, config: TrainConfig) -> Tried | None:
-        return next((one for one in self.tried if one.config == config), None)
 
 
 def merged(pulled: Sequence[Changes]) -> Changes:

@@ -103,8 +103,7 @@ def test_losses_and_gradients_are_the_same_bits_and_each_process_holds_its_part(
         assert whole[3] - shared[3] == whole[4] - shared[4] == said[0] - said[1] > 0.3 * whole[3]
 
 
-@pytest.mark.parametrize("weights", ["full", "int8"])
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize(("weights", "checkpointing"), [("full", False), ("int8", True)])
 def test_what_is_gathered_takes_what_a_plan_says(write_base, tmp_path, weights, checkpointing):
     """Counted by the allocator, with shares and without; beside what a step takes anyway."""
     folder = write_base(tmp_path / "base", num_layers=4, num_attention_heads=8)
