@@ -56,27 +56,28 @@ def frozen_bytes(transformer: nn.Module, keeping: Keeping, dtype: torch.dtype) -
 def _parameters(module: nn.Module, keeping: Keeping, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
     """Rows and bytes of each of its parameters, once it is kept so; scales of weights in fewer bits are none."""
     for part in module.modules():
-        for name, parameter in part._parameters.items():
-            if parameter is None:
-                continue
-            if isinstance(part, nn.Linear) and name == "weight":
-                size = bytes_of_linear(part.in_features, part.out_features, keeping.base_weights, dtype)[0]
-                yield size if keeping.base_weights == "nf4" else part.out_features, size
-            else:
-                yield parameter.shape[0], parameter.numel() * dtype.itemsize
+        yield from _own_parameters(part, keeping, dtype)
+
+
+def _own_parameters(part: nn.Module, keeping: Keeping, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
+    """The same, without those of its children."""
+    for name, parameter in part._parameters.items():
+        if parameter is None:
+            continue
+        if isinstance(part, nn.Linear) and name == "weight":
+            size = bytes_of_linear(part.in_features, part.out_features, keeping.base_weights, dtype)[0]
+            yield size if keeping.base_weights == "nf4" else part.out_features, size
+        else:
+            yield parameter.shape[0], parameter.numel() * dtype.itemsize
 
 
 def _tensors(module: nn.Module, keeping: Keeping, dtype: torch.dtype, outside: nn.Module | None = None) -> list[int]:
     """Bytes of each of its tensors, once it is kept so."""
     left_out = set(outside.modules()) if outside is not None else set()
     sizes: list[int] = []
-    for part in module.modules():
-        if part in left_out:
-            continue
-        parameters = [parameter for parameter in part._parameters.values() if parameter is not None]
+    for part in (part for part in module.modules() if part not in left_out):
+        sizes += [size for _, size in _own_parameters(part, keeping, dtype)]
         if isinstance(part, nn.Linear):
-            sizes += bytes_of_linear(part.in_features, part.out_features, keeping.base_weights, dtype)
-            parameters = [part.bias] if part.bias is not None else []
-        sizes += [parameter.numel() * dtype.itemsize for parameter in parameters]
+            sizes += bytes_of_linear(part.in_features, part.out_features, keeping.base_weights, dtype)[1:]  # scales
         sizes += [buffer.nbytes for buffer in part._buffers.values() if buffer is not None]  # loaded in their own dtype
     return sizes

@@ -20,16 +20,11 @@ from fcacli.training.loop import held_out_loss
 from fcacli.training.objective import diffusion_loss, draw
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "planning"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 from counted import counted
+from small import wake
 
 FCA_LORA = FCALoRAConfig(width=32, tokens_per_frame=2, text_width=16, text_heads=2, text_blocks=1, rank=4)
-
-
-def wake(adapter):
-    torch.manual_seed(1)
-    for name, parameter in adapter.trainable():
-        if "to_out" in name or "lora_B" in name or name.startswith("matrices"):
-            torch.nn.init.normal_(parameter, std=0.2)
 
 
 def attached(folder, adapter_config, weights, shards):

@@ -1,7 +1,9 @@
 """Claims about `fca train` by several processes as a whole, and about starting them."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pytest
 from listening import equal, weights
 
 from fcacli.errors import FcaError, Misuse
-from fcacli.events import Message
+from fcacli.events import Message, Progress
 from fcacli.workflows import launch, launch_script, ranks
 from fcacli.workflows.accelerate_config import read_layout
 from fcacli.workflows.launch import Layout, layout
@@ -53,8 +55,13 @@ def test_two_processes_that_share_the_base_leave_the_run_of_one_and_one_goes_on(
     assert equal(weights(one.run), weights(two[0].run))
     shown = [{path.name: path.read_bytes() for path in (run / "validation").rglob("*.png")} for run in (one.run, two[0].run)]
     assert shown[0] == shown[1] and shown[0]
-    stopped = ranks_of(2, tmp_path / "more", lambda: train(workspace, options, gpus=0, run="three", max_seconds=0.0))
-    assert not stopped[0].finished
+
+    def stop(event):
+        if isinstance(event, Progress) and event.phase == "train" and event.done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = ranks_of(2, tmp_path / "more", lambda: train(workspace, options, gpus=0, run="three", report=stop))
+    assert {kind for kind, _ in stopped} == {"Interrupted"} and "at step 3 of 4, saved" in stopped[0][1]
     three = train(workspace, TrainOptions(), gpus=0, run="three")
     assert three.finished and equal(weights(one.run), weights(three.run))
 
@@ -100,7 +107,9 @@ def test_who_trains(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert layout(4, None, 1, None, None) is None and not ranks.is_main()
+    assert layout(4, None, 1, None, None) is None and not ranks.is_main() and ranks.here() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert ranks.here() == 2
 
 
 CONFIG = """
@@ -133,18 +142,20 @@ def test_an_accelerate_config_says_how_many_and_where(tmp_path):
         read_layout(path, None, None, 1, None)
 
 
-def test_accelerate_launch_gets_file_machines_and_command(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["MULTI_GPU", "FSDP"])
+def test_accelerate_launch_gets_file_machines_and_command(tmp_path, monkeypatch, kind):
     from accelerate.commands import launch as theirs
 
     from fcacli.workflows.accelerate_config import accelerate_launch
 
     path = tmp_path / "accelerate.yaml"
-    path.write_text(CONFIG.format(kind="MULTI_GPU", machines=2, cpu="false"))
+    path.write_text(CONFIG.format(kind=kind, machines=2, cpu="false"))
     taken = []
     monkeypatch.setattr(theirs, "multi_gpu_launcher", taken.append)
     accelerate_launch(["train", "--gpus", "4"], read_layout(path, None, None, 1, None))()
     (given,) = taken
     assert (given.num_processes, given.num_machines, given.main_process_ip, given.main_process_port) == (8, 2, "node1", 4000)
+    assert not given.use_fsdp, "its processes would be told to spread the adapter"
     assert given.module and [given.training_script, *given.training_script_args] == ["fcacli", "train", "--gpus", "4"]
 
 
