@@ -94,7 +94,7 @@ class Planner:
     ):
         self._base, self._clip, self.kind = base, clip, kind
         self._batches, self._decoded, self._in_memory, self._images = batches, decoded, in_memory, images
-        self._processes = processes
+        self.processes = processes
         self._parts: dict[tuple[str, int], Part] = {}
         self._decodings: dict[bool, Part] = {}
         self._trained: list[tuple[TrainConfig, Marks]] = []
@@ -112,14 +112,14 @@ class Planner:
 
     def _put_together(self, config: TrainConfig, marks: Marks) -> Memory:
         """The phases of a training of which these are the traces."""
-        away = elsewhere(self._base, config.keeping_among(self._processes))
+        away = elsewhere(self._base, config.keeping_among(self.processes))
         on_cuda = self.kind == "cuda"
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
         stays["base"] -= away.gone
         state, inputs, gradients = stays["optimizer"], marks["block inputs"], marks.get("gradients, host", 0)
         encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
         more = encoder + away.passing - away.gone
-        averaged = stays["adapter"] if self._processes > 1 else 0  # their gradients stay
+        averaged = stays["adapter"] if self.processes > 1 else 0  # their gradients stay
         resident = sum(stays.values()) + averaged + encoder + away.passing + gradients * (not on_cuda)
         step = more + max(size for name, size in marks.items() if name.startswith("step/"))
         sampling = more + averaged + marks["sampling"]
@@ -223,5 +223,5 @@ class Planner:
     def _in_traces(self, config: TrainConfig) -> TrainConfig:
         """Blocks that are elsewhere, and decoding in tiles, are not in the traces of a training. Where several processes train,
         a backward pass always finds gradients: those that DistributedDataParallel keeps to average."""
-        accumulate = max(config.accumulate, 1 if self._processes == 1 else 2)
+        accumulate = max(config.accumulate, 1 if self.processes == 1 else 2)
         return replace(config, block_swap=0, shard_base=False, vae_tiling=False, accumulate=accumulate)

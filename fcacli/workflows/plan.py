@@ -16,7 +16,7 @@ from fcacli.model.arithmetic import computes_bf16
 from fcacli.workflows.devices import choose_gpus
 from fcacli.workflows.ranks import here
 from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
-from fcacli.workflows.shares import enough_for, require_several
+from fcacli.workflows.shares import enough_for, require_shares
 from fcacli.workflows.train_options import TrainOptions, as_arguments, resolve
 from fcacli.workspace import Workspace
 
@@ -114,8 +114,8 @@ def plan(
             raise
         report(Message(f"{error.message}: planned without data", "detail"))
     processes = max(1, gpus or 1)
-    require_several(options, processes)
     config = enough_for(processes, options, config)
+    require_shares(options, config, processes, report)
     planner = _planner(base, config, kind, encodings, processes=processes)
     report(Message(f"base {spec.name} ({spec.reason}), planned for {'a CUDA device' if kind == 'cuda' else 'the CPU'}"))
     if gpu_memory is None:
@@ -247,6 +247,8 @@ def _fitting(
     asked = {option.name for option in fields(options) if getattr(options, option.name) not in (None, {})}
     if planner.kind == "cpu":
         asked |= IN_MAIN_MEMORY
+    if planner.processes > 1:
+        asked |= {"offload_gradients"}  # which they share
 
     def memory(config: TrainConfig) -> Memory:
         report(Message(f"planning {_shown(config)}", "detail"))

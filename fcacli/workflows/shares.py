@@ -17,18 +17,6 @@ def enough_for(processes: int, options: TrainOptions, config: TrainConfig) -> Tr
     return config if options.accumulate is not None or config.accumulate >= least else replace(config, accumulate=least)
 
 
-def require_several(options: TrainOptions, processes: int) -> None:
-    """
-    Raises:
-        Misuse: one process was asked to share its base.
-    """
-    if options.shard_base and processes == 1:
-        raise Misuse(
-            "--shard-base shares the frozen base out among processes, and this is one",
-            "--gpus 2; or --base-weights int8 or --block-swap, which save memory on one device",
-        )
-
-
 def require_shares(options: TrainOptions, config: TrainConfig, processes: int, report: Report) -> None:
     """Say how a step is shared.
 
@@ -36,7 +24,11 @@ def require_shares(options: TrainOptions, config: TrainConfig, processes: int, r
         Misuse: it has fewer clips than there are processes, or gradients that wait apart in each of them, or one process was
             asked to share its base.
     """
-    require_several(options, processes)
+    if options.shard_base and processes == 1:
+        raise Misuse(
+            "--shard-base shares the frozen base out among processes, and this is one",
+            "--gpus 2; or --base-weights int8 or --block-swap, which save memory on one device",
+        )
     if processes > 1 and config.offload_gradients:
         raise Misuse(
             f"--offload-gradients is for one process, and these are {processes}, which share their gradients",

@@ -330,6 +330,7 @@ OPTIONS += [
     (f"{PLAN} --block-swap -1", 2, "--block-swap"),
     (f"{PLAN} --no-checkpointing --offload-activations", 2, "need --checkpointing"),
     (f"{PLAN} --optimizer paged-adamw8bit --offload-optimizer", 2, "two ways to the same end"),
+    (f"{PLAN} --gpus 2 --accumulate 2 --offload-gradients", 2, "--offload-gradients is for one process, and these are 2"),
     (f"{PLAN} --shard-base", 2, "shares the frozen base out among processes, and this is one", TRY, "--gpus 2"),
     (f"{PLAN} --vae-tiling 2", 2, "unexpected extra argument"),
     (f"{PLAN} --compile 2", 2, "unexpected extra argument"),
