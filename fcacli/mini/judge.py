@@ -12,14 +12,16 @@ from fcacli.mini.oracle import shows
 from fcacli.mini.stage import HELD_OUT_SEED, Stage
 from fcacli.mini.world import sample_clip
 from fcacli.model.bases.narrow_convolution import convolve_by_frame
+from fcacli.prediction.fresh_noise import FreshNoiseScheduler
 
-CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 10, 3.0
-"""Held-out clips whose captions are taken, from which index on; how they are sampled."""
+CLIPS, FIRST, BATCH, STEPS, GUIDANCE = 256, 10_000, 16, 16, 4.0
+"""Held-out clips whose captions are taken, from which index on; how they are sampled, chosen on 192 other captions."""
 
 
 def judge(stage: Stage) -> None:
     """Log the share of clips that show the named colour, the named thing, and the named motion."""
     pipeline: Any = load_pipeline(stage.out)
+    pipeline.scheduler = FreshNoiseScheduler.from_config(pipeline.scheduler.config)
     pipeline.to(stage.device)
     if stage.device == "cpu":
         convolve_by_frame(pipeline.vae)
@@ -34,7 +36,7 @@ def judge(stage: Stage) -> None:
         for verb in sorted({action.verb for action in actions})
     }
     rounded = {name: round(value, 3) for name, value in parts.items()}
-    stage.log(clips=CLIPS, sampling_steps=STEPS, guidance=GUIDANCE, **rounded, motion_by_verb=verbs)
+    stage.log(clips=CLIPS, sampler="fresh-noise", sampling_steps=STEPS, guidance=GUIDANCE, **rounded, motion_by_verb=verbs)
 
 
 @torch.no_grad()

@@ -181,7 +181,7 @@ def share_gradients(model: torch.nn.Module, stage: Stage) -> float:
     if stage.world == 1:
         return stage.progress
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    progress = torch.tensor([stage.world * stage.progress if stage.rank == 0 else 0.0])
+    progress = grads[0].new_tensor([stage.world * stage.progress if stage.rank == 0 else 0.0])
     flat = torch.cat([*(grad.flatten() for grad in grads), progress])
     torch.distributed.all_reduce(flat)
     flat /= stage.world

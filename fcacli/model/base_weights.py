@@ -35,7 +35,7 @@ class FrozenLinear(nn.Linear):
     def __init__(self, linear: nn.Linear, stored: Tensor, scale: Tensor):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.dtype = linear.weight.dtype
+        self.compute_dtype = linear.weight.dtype  # by this name PEFT reads it, for LoRA matrices as fine as the layer computes
         self.weight = nn.Parameter(stored, requires_grad=False)
         self.register_buffer("scale", scale)
         self.bias = linear.bias
@@ -62,7 +62,7 @@ class RowScaled(FrozenLinear):
         super().__init__(linear, (scaled if dtype.is_floating_point else scaled.round()).to(dtype), scale)
 
     def unpack(self, stored: Tensor, scale: Tensor) -> Tensor:
-        return stored.to(self.dtype).mul_(scale)
+        return stored.to(self.compute_dtype).mul_(scale)
 
 
 class NormalFloat4(FrozenLinear):
@@ -79,7 +79,7 @@ class NormalFloat4(FrozenLinear):
         from bitsandbytes.functional import QuantState, dequantize_4bit
 
         shape = torch.Size((self.out_features, self.in_features))
-        state = QuantState(absmax=scale, shape=shape, blocksize=BLOCK, quant_type="nf4", dtype=self.dtype)
+        state = QuantState(absmax=scale, shape=shape, blocksize=BLOCK, quant_type="nf4", dtype=self.compute_dtype)
         return dequantize_4bit(stored, state)
 
 

@@ -40,10 +40,13 @@ def dense_weight(linear: nn.Module) -> Tensor:
 
 
 def copy_linear(linear: nn.Module, rows: int | None = None) -> nn.Linear:
-    """A trainable float32 copy of a frozen linear layer, or of its first `rows` outputs."""
+    """A trainable float32 copy of a frozen linear layer, or of its first `rows` outputs.
+
+    It is made on the CPU: what a new layer draws, to be overwritten here, comes from the same generator on every device.
+    """
     weight = dense_weight(linear)[:rows]
     bias: Tensor | None = linear.bias  # type: ignore[assignment]
-    new = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=torch.float32)
+    new = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=torch.float32).to(weight.device)
     with torch.no_grad():
         new.weight.copy_(weight)
         if bias is not None:

@@ -219,6 +219,7 @@ class FCAAdapter(nn.Module):
 
         Gradients reach W_k, W_v and the text modules; the frozen pass has none.
         """
+        base.fetch_transformer()
         latents = fill_temporal_patch(given.init_latents, base.temporal_patch)  # (B, F0, C, h, w)
         _, frames, _, height, width = latents.shape
         rotary = None if self.config.init_features == "none" else base.rotary(frames, height, width)

@@ -8,13 +8,23 @@ from dataclasses import replace
 from fcacli.config import TrainConfig
 from fcacli.errors import Misuse
 from fcacli.events import Message, Report
+from fcacli.training.loader import micro_batches
 from fcacli.workflows.train_options import TrainOptions
 
 
 def enough_for(processes: int, options: TrainOptions, config: TrainConfig) -> TrainConfig:
-    """The configuration of a run that starts: where --accumulate was left open, a step has a clip for each process."""
-    least = -(-processes // config.batch_size)
-    return config if options.accumulate is not None or config.accumulate >= least else replace(config, accumulate=least)
+    """The configuration of a run that starts: where --accumulate was left open, a step has a clip for each process, and
+    processes that share the base have as many batches each."""
+    if options.accumulate is not None:
+        return config
+    least = max(config.accumulate, -(-processes // config.batch_size))
+    enough = (replace(config, accumulate=more) for more in range(least, least + processes))
+    return next(found for found in enough if not config.shard_base or _in_step(found, processes))
+
+
+def _in_step(config: TrainConfig, processes: int) -> bool:
+    """Whether every process calls the model as often as the others."""
+    return len({len(micro_batches(config, rank, processes)) for rank in range(processes)}) == 1
 
 
 def require_shares(options: TrainOptions, config: TrainConfig, processes: int, report: Report) -> None:
@@ -22,7 +32,7 @@ def require_shares(options: TrainOptions, config: TrainConfig, processes: int, r
 
     Raises:
         Misuse: it has fewer clips than there are processes, or gradients that wait apart in each of them, or one process was
-            asked to share its base.
+            asked to share its base, or processes that share it would not call it equally often.
     """
     if options.shard_base and processes == 1:
         raise Misuse(
@@ -41,6 +51,11 @@ def require_shares(options: TrainOptions, config: TrainConfig, processes: int, r
         raise Misuse(
             f"{of}, too few for {processes} processes",
             f"at most {clips} processes; or, for a new run, --accumulate {-(-processes // config.batch_size)}",
+        )
+    if config.shard_base and not _in_step(config, processes):
+        raise Misuse(
+            f"{of}, in unequal numbers of batches for {processes} processes, and with --shard-base each gathers what all need",
+            f"another number of processes; or, for a new run, --accumulate {processes * -(-config.accumulate // processes)}",
         )
     if clips % processes:
         report(Message(f"{of}, which {processes} processes cannot share evenly: some wait for the others", "warning"))

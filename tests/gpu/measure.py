@@ -27,8 +27,9 @@ from fcacli.data.dataset import Sample
 from fcacli.errors import OutOfMemory, memory_of
 from fcacli.model.attach import attach, save_adapter, set_aside
 from fcacli.model.bases import load_base, resolve_base
+from fcacli.model.conditioning import Given
 from fcacli.planning.choice import card_for
-from fcacli.prediction.sampler import decode, encode_given, sample
+from fcacli.prediction.sampler import decode, sample
 from fcacli.training.loop import Session, Subject, fit
 from fcacli.workflows.plan import plan
 from fcacli.workflows.train_options import TrainOptions, resolve
@@ -54,9 +55,10 @@ class Peaks:
         try:
             yield
         finally:
-            row = {"seconds": round(time.monotonic() - started, 3)}
             if self.cuda:
                 torch.cuda.synchronize()
+            row = {"seconds": round(time.monotonic() - started, 3)}
+            if self.cuda:
                 row |= {
                     "allocated_gib": _gib(torch.cuda.max_memory_allocated()),
                     "reserved_gib": _gib(torch.cuda.max_memory_reserved()),
@@ -139,14 +141,18 @@ def limit_memory(device: str, gib: float | None) -> None:
 
 
 def _encoded(base: Any, pixels: np.ndarray, init: int, peaks: Peaks, cap: float | None) -> tuple[Any, Any, Any]:
-    """Conditions, those of the empty caption, and latents of the clip; encoders are gone afterwards."""
+    """Conditions, those of the empty caption, and latents of the clip: one encoder after the other, as `fca train` does it."""
 
     def encoded() -> tuple[Any, Any, Any]:
         try:
             with peaks.phase("encode"):
-                given, null = encode_given(base, pixels[:init], TEXT)
-                base.unload("text_encoder", "image_encoder")
-                return given, null, base.encode_video(pixels)
+                texts = [base.encode_text([text]) for text in (TEXT, "")]
+                base.unload("text_encoder")
+                init_latents, latents = base.encode_init(pixels[:init])[None], base.encode_video(pixels)
+                base.unload("vae")
+                image = base.encode_image(pixels[:init])[None]
+                given, null = (Given(init_latents=init_latents, text=text, text_mask=mask, image=image) for text, mask in texts)
+                return given, null, latents
         finally:
             base.unload("text_encoder", "image_encoder", "vae")
 

@@ -25,7 +25,7 @@ def write_random_base(folder: Path, name: str, device: str) -> Path:
 
     The text encoder, the same for all, is written once and linked.
     """
-    base, shared = folder / name, folder / "shared"
+    base, shared = folder.resolve() / name, folder.resolve() / "shared"
     if (base / "model_index.json").is_file():
         return base
     transformer, vae = _config(name), _config("vae")

@@ -5,12 +5,14 @@
 Writes OUT/gpu-<date>.json and .md. Memory: CogVideoX-2B, 5B and 1.5-5B with random weights at their real sizes, each under the
 cap of the card it is meant for, with the options for it, beside what `fca plan` says of them. Speed: FCA against LoRA, the base
 alone and the floor (the base's own forward and backward pass); each memory option and --compile against without; the kernels of
-attention. Nine minutes are for the memory table; --only speed takes as long again. A part that fails or finds no time is named
-in the tables, the others go on. Commit the files under tests/benchmarks/results/.
+attention. Nine minutes are for tests, memory and the miniature, and what is left of them for speed; --only speed takes as long
+again. A part that fails or finds no time is named in the tables, the others go on. Commit the files under
+tests/benchmarks/results/.
 """
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -32,8 +34,19 @@ INPUTS: dict[str, Any] = {"offload_activations": True}
 LARGE = "49x480x720"
 PLANS = 4
 """Made at a time, by the processor, while cases are measured."""
-SPARE = 4
-"""GiB of the card that memory cases at the same time leave free."""
+SPARE, CONTEXT = 4, 0.7
+"""GiB of the card that memory cases at the same time leave free; of each process beside what it allocates."""
+MINI = (
+    "toy raw --clips 64",
+    "prepare ssv2 raw",
+    "train --base mini --gpus 1 --steps 400 --max-minutes 0.1",
+    "train --gpus 1",
+    "predict {clip} caption --device cuda",
+    "predict {clip} caption --device cuda --offload model",
+    "predict {clip} caption --device cuda --offload sequential",
+    "eval --gpus 1 --limit 4",
+)
+"""The whole loop on the GPU, the training stopped on the way and continued."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +131,24 @@ class Run:
     def left(self) -> float:
         return self.end - time.monotonic()
 
-    def call(self, words: list[str], least: float = 20.0) -> tuple[int, str]:
-        """Exit status and last output of a Python process, ended when the time is over."""
+    def call(self, words: list[str], least: float = 20.0, folder: Path = ROOT) -> tuple[int, str]:
+        """Exit status and last output of a Python process in a folder, ended when the time is over."""
         if self.left() < least:
             return 1, "no time left"
         try:
-            done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=self.left())
+            done = subprocess.run(
+                [sys.executable, *words],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=self.left(),
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
+            )
         except subprocess.TimeoutExpired:
             return 1, "no time left"
-        return done.returncode, (done.stdout or done.stderr).strip() if done.returncode == 0 else done.stderr.strip()[-800:]
+        if done.returncode == 0:
+            return 0, (done.stdout or done.stderr).strip()
+        return done.returncode, (done.stderr.strip() or done.stdout.strip())[-4000:]
 
     def write(self) -> None:
         """The tables as they are now."""
@@ -145,9 +167,12 @@ def main() -> None:
     for folder in (said.out, said.work):
         folder.mkdir(parents=True, exist_ok=True)
     run = Run(
-        said.out, said.work, time.monotonic() + 60 * said.minutes, {"date": datetime.now(UTC).isoformat()[:19], **machine()}
+        said.out.resolve(),
+        said.work.resolve(),
+        time.monotonic() + 60 * said.minutes,
+        {"date": datetime.now(UTC).isoformat()[:19], **machine()},
     )
-    parts = {"memory": memory, "speed": speed, "tests": cuda_tests, "mini": miniature}
+    parts = {"tests": cuda_tests, "memory": memory, "mini": miniature, "speed": speed}
     for name, part in parts.items():
         if not said.only or name in said.only:
             part(run)
@@ -173,7 +198,7 @@ def machine() -> dict[str, str]:
 
 def cuda_tests(run: Run) -> None:
     status, said = run.call(["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"])
-    run.found["tests"] = {"passed": status == 0, "said": said.splitlines()[-1] if said else ""}
+    run.found["tests"] = {"passed": status == 0, "said": said.splitlines()[-1] if status == 0 else said}
 
 
 def memory(run: Run) -> None:
@@ -184,7 +209,7 @@ def memory(run: Run) -> None:
     cases = [case for case in memory_cases() if written[case.base]]
 
     def measured(case: Case) -> dict[str, Any]:
-        with card.room_for(case.cap or card.whole):
+        with card.room_for((case.cap or card.whole) + CONTEXT):
             return _measured(run, case, 4)
 
     with ThreadPoolExecutor(len(cases) or 1) as measuring, ThreadPoolExecutor(PLANS) as planning:
@@ -200,10 +225,16 @@ def speed(run: Run) -> None:
 
 
 def miniature(run: Run) -> None:
-    """The demo, on the GPU: how long, and how good."""
-    started = time.monotonic()
-    status, said = run.call(["-m", "fcacli", "demo", str(run.work / "demo")])
-    run.found["mini"] = {"worked": status == 0, "seconds": round(time.monotonic() - started, 1), "said": said[-1500:]}
+    """The four commands with the miniature, on the GPU: what each says at its end, and how long it took."""
+    folder = run.work / f"loop-{time.time_ns()}"
+    folder.mkdir()
+    run.found["mini"] = []
+    for line in MINI:
+        clip = next((folder / "data").glob("*/val/videos/*.mp4"), "") if "{clip}" in line else ""
+        started = time.monotonic()
+        status, said = run.call(["-m", "fcacli", *line.format(clip=clip).split()], folder=folder)
+        took = round(time.monotonic() - started, 1)
+        run.found["mini"].append({"line": line, "status": status, "seconds": took, "said": said[-600:]})
 
 
 def _base(run: Run, name: str) -> bool:
@@ -230,13 +261,23 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"torch {found['torch']}, Python {found['python']}; random weights, batch 1, bf16.", ""]
     lines += [f"failed: {said}" for said in found.get("failed", [])]
     if "tests" in found:
-        lines += [f"CUDA tests: {found['tests']['said']}", ""]
+        passed = found["tests"]["passed"]
+        lines += [f"CUDA tests: {'' if passed else 'failed'}", "", "```", found["tests"]["said"], "```", ""]
     if "memory" in found:
         lines += _memory_table(found["memory"])
     if "speed" in found:
         lines += [*_speed_table(found["speed"]), f"attention: `{json.dumps(found.get('attention', {}))}`", ""]
     if "mini" in found:
-        lines += [f"`fca demo` on the GPU: {found['mini']['seconds']} s", "", "```", found["mini"]["said"], "```"]
+        lines += ["The miniature on the GPU:", ""]
+        for row in found["mini"]:
+            lines += [
+                f"`fca {row['line']}`: exit status {row['status']}, {row['seconds']} s",
+                "",
+                "```",
+                row["said"],
+                "```",
+                "",
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -150,7 +150,7 @@ def test_lora_matrices_stay_float32_and_come_off(make_kept: MakeKept, weights: B
     alone = base.denoise(x_t, t, given.text)
     adapter = attach(base, LORA, CLIP)
     assert {parameter.dtype for _, parameter in adapter.trainable()} == {torch.float32}
-    assert all(len(parameter.unique()) > 16 for name, parameter in adapter.trainable() if "lora_A" in name)
+    assert all(len(parameter.unique()) > 100 for name, parameter in adapter.trainable() if "lora_A" in name)
     detach(base.transformer)
     assert torch.equal(base.denoise(x_t, t, given.text), alone)
 

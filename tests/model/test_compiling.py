@@ -22,8 +22,6 @@ from fcacli.model.attach import attach, set_aside
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.training.activations import keep_inputs_in_main_memory
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu has these on CUDA")
-
 
 @pytest.fixture
 def fronted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -49,8 +49,12 @@ def test_where_the_text_encoder_goes_is_asked_with_its_bytes(deep: MakeBase, mon
     assert asked == [sum(parameter.nbytes for parameter in base.text_encoder.parameters()) + parts.BESIDE]
 
 
-@pytest.mark.parametrize(("free", "room"), [(7, True), (6, False)])
-def test_what_torch_holds_and_does_not_use_is_free(monkeypatch: pytest.MonkeyPatch, free: int, room: bool) -> None:
+@pytest.mark.parametrize(("free", "limit", "room"), [(7, 1.0, True), (6, 1.0, False), (7, 0.12, True), (90, 0.11, False)])
+def test_what_torch_holds_and_does_not_use_is_free_up_to_its_limit(
+    monkeypatch: pytest.MonkeyPatch, free: int, limit: float, room: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: limit)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2)

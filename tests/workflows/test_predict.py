@@ -1,6 +1,7 @@
 """`predict`: what it finds, what it writes, what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from trained_run import CLIP, make_workspace, source_video
 
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError, Misuse
+from fcacli.prediction.sampler import encode_given
 from fcacli.prediction.video import read_pngs, write_mp4, write_pngs
 from fcacli.workflows.predict import predict
 from fcacli.workflows.trained import Offload
@@ -137,6 +139,33 @@ def test_unknown_devices_and_bad_numbers_are_refused(workspace: Workspace, frame
         predict(workspace, frames, "a", num=0)
     with pytest.raises(Misuse, match="steps"):
         predict(workspace, frames, "a", steps=0)
+
+
+def test_a_transformer_in_main_memory_is_there_when_parts_of_it_are_called(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.hooks import CpuOffload
+
+    from fcacli.events import silent
+    from fcacli.workflows.trained import find_trained, load_offloaded
+
+    waiting = find_trained(workspace, None, None, "cpu", silent)
+    adapter = load_offloaded(waiting, "model")
+    fetched: list[object] = []
+    bring = CpuOffload.pre_forward
+    monkeypatch.setattr(
+        CpuOffload,
+        "pre_forward",
+        lambda hook, module, *args, **more: fetched.append(module) or bring(hook, module, *args, **more),
+    )
+    given, _ = encode_given(waiting.base, resize(source_video(0, frames=2), 32, 32), "a")
+    for layer in adapter.parallel_modules:
+        condition = layer.condition
+        monkeypatch.setattr(layer, "condition", lambda *args, first=condition: fetched.append("layer") or first(*args))
+    monkeypatch.setattr(adapter, "config", replace(adapter.config, init_features="none"))
+    fetched.clear()
+    adapter.condition(waiting.base, given)
+    assert fetched[0] is waiting.base.transformer and fetched.count("layer") == len(adapter.parallel_modules)
 
 
 @pytest.mark.parametrize("how", ["model", "sequential"])

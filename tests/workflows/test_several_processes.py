@@ -14,6 +14,7 @@ from listening import equal, weights
 
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Progress
+from fcacli.training.loader import micro_batches
 from fcacli.workflows import launch, launch_script, ranks
 from fcacli.workflows.accelerate_config import read_layout
 from fcacli.workflows.launch import Layout, layout
@@ -85,6 +86,13 @@ def test_a_step_has_a_clip_for_each_process(make_train_config):
     said: list[Message] = []
     with pytest.raises(Misuse, match="--shard-base shares the frozen base out among processes, and this is one"):
         require_shares(TrainOptions(shard_base=True), config, 1, lambda event: None)
+    sharded = make_train_config(batch_size=1, accumulate=4, shard_base=True)
+    with pytest.raises(Misuse, match="in unequal numbers of batches for 3 processes") as refused:
+        require_shares(TrainOptions(), sharded, 3, lambda event: None)
+    assert "--accumulate 6" in refused.value.hint and enough_for(3, TrainOptions(), sharded).accumulate == 6
+    for processes in (1, 2, 4, 5, 7):
+        shared = enough_for(processes, TrainOptions(), sharded)
+        assert len({len(micro_batches(shared, rank, processes)) for rank in range(processes)}) == 1
     require_shares(TrainOptions(), config, 3, said.append)
     assert said[0].level == "warning" and "cannot share evenly" in said[0].text
 

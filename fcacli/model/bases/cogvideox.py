@@ -244,6 +244,14 @@ class CogVideoX:
             self._rotary[key] = parts.rotary_embedding(self.config("transformer"), *key, self.device)
         return self._rotary[key]
 
+    def fetch_transformer(self) -> None:
+        """Where the transformer waits in main memory for its next call (`--offload model`), bring it: its parts are called."""
+        from accelerate.hooks import CpuOffload
+
+        hook = getattr(self.transformer, "_hf_hook", None)
+        if isinstance(hook, CpuOffload):
+            hook.pre_forward(self.transformer)
+
     def patch_embed(self, latents: Tensor, text: Tensor) -> Tensor:
         """Latents (B, F, C, h, w) as video tokens (B, F*N, d), before the first block."""
         return self.transformer.patch_embed(text.to(self.dtype), latents.to(self.dtype))[:, text.shape[1] :]

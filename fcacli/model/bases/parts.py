@@ -87,11 +87,14 @@ def text_blocks(text_encoder: Any) -> Any:
 
 
 def has_room(device: torch.device, size: int) -> bool:
-    """Whether so many bytes are free on a CUDA device, torch's unused ones counted; elsewhere it is not asked."""
+    """Whether a CUDA device has so many bytes for this process, torch's unused ones and a limit of its allocator counted;
+    elsewhere it is not asked."""
     if device.type != "cuda":
         return True
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + unused >= size
+    index = torch.cuda.current_device() if device.index is None else device.index
+    reserved, (free, whole) = torch.cuda.memory_reserved(index), torch.cuda.mem_get_info(index)
+    allowed = int(torch.cuda.get_per_process_memory_fraction(index) * whole) - reserved
+    return min(free, allowed) + reserved - torch.cuda.memory_allocated(index) >= size
 
 
 def _kept(base: CogVideoX, transformer: Any) -> Any:
