@@ -185,7 +185,7 @@ complete -c fca -n '__fish_seen_subcommand_from compare' -l json -d 'Print the r
 complete -c fca -n '__fish_seen_subcommand_from compare' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from compare' -l quiet -s q -d 'Warnings and errors only'
 complete -c fca -n '__fish_seen_subcommand_from compare' -l help -s h -d 'Show help'
-complete -c fca -n __fish_use_subcommand -a demo -d 'Watch it work: draw a dataset, prepare, train, predict held-out clips, score. Eight to nine minutes on two cores'
+complete -c fca -n __fish_use_subcommand -a demo -d 'Watch it work: draw a dataset, prepare, train, predict held-out clips, score. Five minutes on two cores'
 complete -c fca -n '__fish_seen_subcommand_from demo' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from demo' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from demo' -l clips -d 'Clips of the miniature dataset' -x

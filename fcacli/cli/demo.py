@@ -24,7 +24,7 @@ def demo(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Watch it work: draw a dataset, prepare, train, predict held-out clips, score. Eight to nine minutes on two cores."""
+    """Watch it work: draw a dataset, prepare, train, predict held-out clips, score. Five minutes on two cores."""
     options.check_exclusive(verbose, quiet)
     from fcacli.workflows.demo import demo as run_demo
 

@@ -128,6 +128,9 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
             "give more, or train for fewer: fca train --init-frames N",
         )
     if frames is None or total < max(frames, count + 1):
+        if frames is not None and total > count:
+            why = f"a whole action would have {frames} or more"
+            report(Message(f"{path}: {total} frames, given are the first {count}; {why}"))
         return np.stack(first)
     times = track.times
     chosen = sample_indices(times, frames)[:count]

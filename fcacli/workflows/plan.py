@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcacli.config import TrainConfig
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
 from fcacli.model.arithmetic import computes_bf16
 from fcacli.workflows.devices import choose_gpus
@@ -97,11 +97,13 @@ def plan(
     with several, for each of them. No weights are read.
 
     Raises:
-        Misuse: an option is out of range.
+        Misuse: an option is out of range, or a card's memory is named for the CPU.
         FcaError: nothing that was tried fits.
     """
     from fcacli.model.bases import resolve_base
 
+    if gpu_memory is not None and gpus == 0:
+        raise Misuse("--gpu-memory is that of a CUDA device, and --gpus 0 is the CPU", "leave one of them out")
     options = options or TrainOptions()
     spec = resolve_base(options.base or "auto")
     kind: Kind = "cuda" if gpu_memory is not None else _kind(gpus, spec)

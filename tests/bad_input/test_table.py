@@ -324,6 +324,13 @@ OPTIONS += [
     (f"{PLAN} --gpu-memory 12", 2, "--gpu-memory takes a size with its unit, got '12'", TRY, "--gpu-memory 12GB"),
     (f"{PLAN} --gpu-memory 0GB", 2, "--gpu-memory takes a size with its unit"),
     (f"{PLAN} --gpu-memory -1GB", 2, "--gpu-memory takes a size with its unit"),
+    (
+        f"{PLAN} --gpu-memory 8GB",
+        2,
+        "--gpu-memory is that of a CUDA device, and --gpus 0 is the CPU",
+        TRY,
+        "leave one of them out",
+    ),
     (f"{PLAN} --keep 0", 2, "--keep"),
     (f"{PLAN} --weights fp16", 2, "--weights", "'fp16' is not one of"),
     (f"{PLAN} --base-weights int4", 2, "--base-weights", "'int4' is not one of"),

@@ -123,8 +123,10 @@ def test_unreadable_picture_is_named(tmp_path):
 
 def test_given_frames_are_the_first_of_a_short_source(tmp_path):
     video = moving_square(5)
-    folder = write_images(tmp_path / "frames", video)
-    assert np.array_equal(load_init_frames(folder, 2, 16), video[:2])
+    folder, said = write_images(tmp_path / "frames", video), []
+    assert np.array_equal(load_init_frames(folder, 2, 16, said.append), video[:2])
+    assert "5 frames, given are the first 2; a whole action would have 16 or more" in said[0].text
+    assert len(load_init_frames(folder, 5, 16, said.append)) == 5 and len(said) == 1, "all that there are: nothing to say"
     path = write_video(tmp_path / "a.mp4", video)
     assert np.array_equal(load_init_frames(path, 2, 16), decode(path).frames[:2])
     assert np.array_equal(load_init_frames(folder / "im_3.png", 1, 16), video[3:4])
