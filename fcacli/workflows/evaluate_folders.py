@@ -95,7 +95,7 @@ def evaluate_folders(
         write_features(out, scored)
         write_report(files[0], numbers, methods, clips, FPS)
         write_json(files[1], numbers)
-    return EvaluateResult(out, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
+    return EvaluateResult(out, None, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
 
 
 @contextmanager

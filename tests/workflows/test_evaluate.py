@@ -60,12 +60,12 @@ def test_an_evaluated_clip_is_bit_for_bit_what_predict_gives(workspace: Workspac
     from fcacli.data.manifest import read_split
     from fcacli.workflows.predict import predict
 
-    folder = evaluate_run(workspace, limit=1).folder
+    folder = evaluate_run(workspace, limit=1).predictions
     assert folder is not None
     clip = choose_clips(read_split(workspace.data / "toy", "val"), 1)[0]
     write_pngs(tmp_path / "given", sample_frames(workspace.data / "toy", "val", clip, CLIP)[:2])
     predicted = predict(workspace, tmp_path / "given", clip.text)
-    assert (read_pngs(predicted.folder / "frames") == read_pngs(folder / "clips" / clip.id)).all()
+    assert (read_pngs(predicted.folder / "frames") == read_pngs(folder / clip.id)).all()
 
 
 def test_interrupted_evaluation_goes_on_and_scores_the_same(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +117,9 @@ def test_another_adapter_under_the_same_names_is_not_scored_from_the_old_clips(
 
 
 def test_a_damaged_frame_is_named(workspace: Workspace) -> None:
-    folder = evaluate_run(workspace, limit=1).folder
+    folder = evaluate_run(workspace, limit=1).predictions
     assert folder is not None
-    frame = next((folder / "clips").rglob("007.png"))
+    frame = next(folder.rglob("007.png"))
     frame.write_bytes(b"")
     with pytest.raises(FcaError, match=r"007\.png"):
         evaluate_run(workspace, limit=1)
@@ -225,11 +225,28 @@ def test_seers_protocol_wants_seers_frames_and_keeps_its_numbers_apart(workspace
     (workspace.data / "toy" / "dataset.json").write_text(json.dumps({"name": "toy", "reader": "ssv2", "form": form}))
     events: list[Event] = []
     result = evaluate_run(workspace, limit=1, scoring=scoring, report=events.append)
-    assert result.folder == workspace.runs / "first" / "eval" / "step-000004-seer"
+    assert result.folder == workspace.runs / "first" / "eval" / "step-000004-seer-1"
     sampling = result.results["conditions"]["sampling"]
     assert (sampling["steps"], sampling["guidance"]) == (30, 7.5)
     assert result.results["protocol"] == "seer"
     assert any("of 2 given of 12 frames" in e.text for e in events if isinstance(e, Message))
+
+
+def test_other_clips_or_samples_leave_the_default_evaluation_alone(workspace: Workspace) -> None:
+    shutil.copytree(workspace.data / "toy" / "val", workspace.data / "toy" / "train")
+    default = evaluate_run(workspace, scoring=FAST)
+    assert default.folder is not None
+    before = {path: path.read_bytes() for path in default.folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    folders = [
+        evaluate_run(workspace, scoring=FAST, split="train", limit=2).folder,
+        evaluate_run(workspace, scoring=FAST, limit=2).folder,
+        evaluate_run(workspace, scoring=FAST, limit=2, samples=2).folder,
+        evaluate_run(workspace, scoring=FAST, limit=64).folder,
+    ]
+    names = ["step-000004-train-2", "step-000004-2", "step-000004-2-num-2", "step-000004"]
+    assert folders == [default.folder.with_name(name) for name in names]
+    assert {path: path.read_bytes() for path in before} == before
+    assert json.loads((default.folder.with_name(names[0]) / "results.json").read_text())["conditions"]["split"] == "train"
 
 
 def test_a_larger_limit_only_adds_clips() -> None:
