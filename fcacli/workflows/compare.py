@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcacli.errors import FcaError, Misuse
-from fcacli.evaluation.comparison import Comparison, Contestant, common_clips, compare_metrics, noted, unlike
+from fcacli.evaluation.comparison import FEWEST, Comparison, Contestant, common_clips, compare_metrics, noted, unlike
 from fcacli.events import Message, Report, silent, track
 from fcacli.workspace import Workspace, read_json
 
@@ -46,7 +46,9 @@ def compare(workspace: Workspace, names: Sequence[str], *, anyway: bool = False,
         )
     for line in differ:
         report(Message(f"unlike conditions: {line}", "warning"))
-    if len(places[0]) < FEW:
+    if len(places[0]) < FEWEST:
+        report(Message(f"{len(places[0])} clips are too few: nothing is decided below {FEWEST}", "warning"))
+    elif len(places[0]) < FEW:
         report(Message(f"{len(places[0])} clips are few: the intervals are too narrow below {FEW}", "warning"))
     compared = [
         (other, compare_metrics(first, other, (places[0], place), anyway))

@@ -83,7 +83,7 @@ def test_every_metric_is_compared_clip_by_clip_in_its_own_direction(pair):
         assert (one.first, one.value) == pytest.approx((ours[name]["value"], theirs[name]["value"]))
         assert one.difference.value == pytest.approx(theirs[name]["value"] - ours[name]["value"])
     assert {name: one.verdict for name, one in metrics.items()} == {
-        **{"psnr": "better", "lpips": "better", "flickering": "undecided", "mini-fvd": "better"}
+        **{"psnr": "better", "lpips": "better", "flickering": "", "mini-fvd": "better"}
     }
     assert metrics["lpips"].difference.value < 0
     assert compare(workspace, [b, a]).others[0][1]["psnr"].verdict == "worse"
@@ -159,6 +159,22 @@ def test_features_that_are_not_those_of_the_value_are_not_used(pair):
     (Path(b).parent / "features" / "m.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(FcaError, match=r"m\.npz is damaged"):
         compare(workspace, [a, b])
+
+
+def test_a_still_video_is_no_better_by_what_a_still_video_wins(pair):
+    workspace, a, b = pair
+    for path, more in ((a, {"truth": 0.91}), (b, {})):  # as earlier versions wrote it, higher would be better
+        results = json.loads(Path(path).read_text())
+        for row in results["rows"][:1]:
+            row["metrics"]["flickering"] |= {"per_clip": [0.9 if path == a else 1.0] * CLIPS, **more}
+        write_json(Path(path), results)
+    found = compare(workspace, [a, b])
+    one = found.others[0][1]["flickering"]
+    assert one.difference.value == pytest.approx(0.1) and one.verdict == ""
+    assert one.note == "neither way is better; the true videos have 0.910"
+    line = next(line for line in table(found).splitlines() if line.startswith("flickering"))
+    assert line.endswith("  neither way is better; the true videos have 0.910")
+    assert "verdict" not in as_json(found)["others"][0]["metrics"]["flickering"]
 
 
 def test_of_one_file_the_rows_are_compared(pair):
@@ -242,8 +258,16 @@ def test_fewer_than_two_common_clips_are_refused(tmp_path):
 
 def test_of_five_clips_nothing_is_decided(tmp_path):
     names = [str(write_results(tmp_path / name, gain, clips=range(5))) for name, gain in (("a", 0.0), ("b", 3.0))]
-    found = compare(Workspace(tmp_path), names).others[0][1]
-    assert found["psnr"].difference.real and {one.verdict for one in found.values()} == {"too few clips"}
+    said = []
+    found = compare(Workspace(tmp_path), names, report=said.append)
+    for one in found.others[0][1].values():
+        assert one.difference is None and one.verdict == "" and one.note.startswith("too few clips")
+    assert "5 clips are too few: nothing is decided below 6" in [event.text for event in said if isinstance(event, Message)]
+    plain = as_json(found)["others"][0]["metrics"]["psnr"]
+    assert not {"p", "interval", "difference", "verdict"} & set(plain) and plain["value"] > plain["first"]
+    assert "resamples" not in table(found)
+    six = [str(write_results(tmp_path / f"six-{name}", gain, clips=range(6))) for name, gain in (("a", 0.0), ("b", 3.0))]
+    assert compare(Workspace(tmp_path), six).others[0][1]["psnr"].verdict == "better"
 
 
 def test_the_table_and_json_say_the_same(pair, monkeypatch):
