@@ -16,7 +16,7 @@ from fcacli.evaluation.metrics import METRICS
 from fcacli.evaluation.paired import Difference, paired_bootstrap, paired_bootstrap_of_sets
 from fcacli.evaluation.set_interval import SetDistance
 
-OF_THE_METHOD = ("sampling", "left_out", "interval")
+OF_THE_METHOD = ("sampling", "noise", "left_out", "interval")
 """Conditions that may differ: how a method predicts is its own affair, and clips are compared one by one."""
 FEWEST = 6
 """Clips below which even differences of one sign in all of them come by chance more often than one time in 20."""

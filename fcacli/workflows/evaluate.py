@@ -25,6 +25,7 @@ from fcacli import __version__
 from fcacli.config import to_dict
 from fcacli.data.dataset import usable_clips
 from fcacli.data.manifest import Clip, Split
+from fcacli.data.transcode import ENCODER
 from fcacli.errors import FcaError, Misuse, ProcessLost
 from fcacli.evaluation.feature_cache import FeatureCache
 from fcacli.evaluation.report import conditions, results, table, write_features
@@ -47,6 +48,11 @@ from fcacli.workspace import Workspace, remove_leftovers, write_json
 CLIPS = 64
 """Clips that are scored where no limit is given."""
 COPY_ROW = "copy last frame"
+SOURCE = {
+    "predictions": "generated frames, lossless; the given frames in them are the truth's",
+    "truth": f"prepared clips, H.264 at crf {ENCODER['crf']} (43 to 46 dB from the source's frames); "
+    f"given frames and {COPY_ROW} too",
+}
 
 
 @dataclass(frozen=True)
@@ -129,14 +135,23 @@ def evaluate_run(
             report(Message(f"run {other.run.name} has no row: {error.message}", "warning"))
     dismiss(team)
     said = {
-        **conditions(config.init_frames, [truths.shape], "generated frames, lossless"),
+        **conditions(config.init_frames, [truths.shape], SOURCE),
         "split": split,
         "left_out": [clip.id for clip in chosen if clip.id not in truths.content],
         "sampling": to_dict(rows.sampling(trained)),
+        "noise": _noise(rows.sampling(trained).seed, samples),
         "truth": f"frames sampled as in training, fit {config.fit}",
     }
     with locked(rows.folder(trained), f"run {trained.run.name} is being evaluated", waiting=report):
         return _write(trained, methods, rows, said)
+
+
+def _noise(seed: int, samples: int) -> str:
+    """What an interval over clips does not hold."""
+    over = "intervals are over clips, not over noise"
+    if samples == 1:
+        return f"every clip is sampled from the same noise (seed {seed}); {over}: --num 3"
+    return f"every clip is sampled from the same {samples} noises (seeds {seed} to {seed + samples - 1}); {over}"
 
 
 def choose_clips(clips: Sequence[Clip], limit: int) -> list[Clip]:

@@ -74,8 +74,7 @@ def evaluate_folders(
     interval = bootstrap_set if scoring.intervals else None
     with _features() as folder:
         scored = score(methods, clips, scorers.frames, scorers.sets, FeatureCache(folder), interval, report)
-    kinds = sorted({path.suffix.lower() or "images" for both in pairs.values() for path in both})
-    said = conditions(given, facts.shapes, f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts")
+    said = conditions(given, facts.shapes, {"predictions": _kinds(pairs, 0), "truth": _kinds(pairs, 1)})
     said["left_out"] = [name for name in pairs if name not in found]
     numbers = results(
         scored,
@@ -96,6 +95,12 @@ def evaluate_folders(
         write_report(files[0], numbers, methods, clips, FPS)
         write_json(files[1], numbers)
     return EvaluateResult(out, None, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
+
+
+def _kinds(pairs: Pairs, side: int) -> str:
+    """What the videos of one side are decoded from."""
+    kinds = sorted({"images" if both[side].is_dir() else both[side].suffix.lower() for both in pairs.values()})
+    return f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts"
 
 
 @contextmanager

@@ -50,7 +50,14 @@ def write_results(folder: Path, gain: float = 0.0, seed: int = 1, clips: range =
             {"name": "fca, step 4", "role": "method", "metrics": metrics, "features": {"mini-fvd": "features/m.npz"}},
             {"name": "copy last frame", "role": "baseline", "metrics": baseline, "features": {}},
         ],
-        "conditions": {"given_frames": 2, "size": "48x48", "scored_frames": "2..15", "split": "val", "sampling": {"steps": 12}},
+        "conditions": {
+            "given_frames": 2,
+            "size": "48x48",
+            "scored_frames": "2..15",
+            "split": "val",
+            "noise": "",
+            "sampling": {"steps": 12},
+        },
     }
     for place, value in changed.items():
         holder = results["conditions"] if place in results["conditions"] else results
@@ -134,7 +141,7 @@ def test_unlike_conditions_are_refused_unless_told(tmp_path, changed, said):
 
 
 def test_how_a_method_samples_is_said_and_no_hindrance(tmp_path):
-    a, b = (str(write_results(tmp_path / n, seed=i, sampling={"steps": 9 + i})) for i, n in enumerate("ab"))
+    a, b = (str(write_results(tmp_path / n, seed=i, sampling={"steps": 9 + i}, noise=f"seed {i}")) for i, n in enumerate("ab"))
     assert compare(Workspace(tmp_path), [a, b]).noted == [f"{b} (step 4, val, 40 clips): sampling: steps: 9 -> 10"]
 
 

@@ -52,6 +52,10 @@ def test_scores_the_run_beside_base_and_copy_last_frame(workspace: Workspace) ->
     assert all(words in page for words in (*numbers["names"], "pushing cup 1", BASE_ROW, COPY_ROW))
     assert [row["role"] for row in numbers["rows"]] == ["method", "baseline", "baseline"]
     assert len(set(numbers["content"])) == VAL_CLIPS
+    source = numbers["conditions"]["source"]
+    assert "lossless" in source["predictions"] and "H.264 at crf 10" in source["truth"] and COPY_ROW in source["truth"]
+    noise = "every clip is sampled from the same noise (seed 0); intervals are over clips, not over noise: --num 3"
+    assert numbers["conditions"]["noise"] == noise and page.count(noise) == 2
     assert {one["metric"] for one in numbers["missing"]} >= {"fvd", "kvd", "fid"}
 
 
@@ -187,6 +191,7 @@ def test_several_samples_are_other_ones_and_only_the_new_are_generated(workspace
     assert scores[1]["best_of"]["value"] >= scores[0]["value"]
     assert scores[0]["value"] != scores[1]["value"]
     assert two.results["samples"] == 2
+    assert "the same 2 noises (seeds 0 to 1)" in two.results["conditions"]["noise"]
     assert "best_of" not in scores[0]
     with pytest.raises(Misuse, match="--num"):
         evaluate_run(workspace, samples=0)

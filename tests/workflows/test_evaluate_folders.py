@@ -53,7 +53,8 @@ def test_every_kind_of_video_is_matched_with_pngs_by_name(tmp_path: Path, suffix
         _write_av(path, source_video(0, 16), "libvpx-vp9" if suffix == "webm" else "mpeg4")
     result = evaluate_folders(tmp_path / "theirs", real)
     assert result.results["metrics"]["psnr"]["value"] > 28
-    assert f".{suffix}" in result.results["conditions"]["source"]
+    source = result.results["conditions"]["source"]
+    assert f"(.{suffix})" in source["predictions"] and "(images)" in source["truth"]
 
 
 def _write_av(path: Path, frames: np.ndarray, codec: str) -> None:
