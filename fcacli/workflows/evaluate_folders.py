@@ -1,6 +1,6 @@
 """`fca eval --pred DIR --real DIR`: any two folders of videos, whatever tool made them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +13,7 @@ from fcacli import __version__
 from fcacli.data.images import Unreadable
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.feature_cache import FeatureCache
+from fcacli.evaluation.frame import psnr
 from fcacli.evaluation.pairs import Pairs, listed, pair, pair_common, read_video
 from fcacli.evaluation.report import conditions, results, table, write_features
 from fcacli.evaluation.scoring import Clips, Method, copy_last_frame, score
@@ -28,6 +29,8 @@ from fcacli.workspace import cache_home, write_json
 
 FPS = 8.0
 """Of the videos on the page; a score knows no frame rate."""
+CODEC_NOISE = 45.0
+"""dB from the truth above which a predicted frame is taken for the true one: a good codec's copy of it is about as near."""
 
 
 def evaluate_folders(
@@ -64,6 +67,15 @@ def evaluate_folders(
     pairs = pair_common(pred, real, report) if intersect else pair(pred, real)
     videos = _Videos(pairs, given, scoring.prepend_given)
     found = _read(videos, strict, intersect, report)
+    if not given and (alike := _alike(found.values())):
+        report(
+            Message(
+                f"the first {alike} frame{'s' if alike > 1 else ''} of every predicted video {'are' if alike > 1 else 'is'} "
+                f"the true {'ones' if alike > 1 else 'one'}, like given frames: the scores are inflated if they are; "
+                f"--given {alike} leaves them out",
+                "warning",
+            )
+        )
     facts = Facts(given, [clip.shape for clip in found.values()], all(clip.text for clip in found.values()), mini=False)
     planned = plan(scoring, facts, report)
     methods = [Method("prediction", "method", [videos.predicted])]
@@ -124,6 +136,8 @@ class _Clip:
     """(T, H, W, 3)"""
     content: str
     text: str
+    alike: int
+    """First frames that both have, but for codec noise."""
 
 
 class _Videos:
@@ -169,8 +183,8 @@ def _read(videos: _Videos, strict: bool, intersect: bool, report: Report) -> dic
     for name in track(videos.pairs, report, "read"):
         try:
             truth = videos.true(name)
-            videos.predicted(name)
-            found[name] = _Clip(truth.shape, content_of(truth), videos.text(name))
+            alike = _first_alike(videos.predicted(name), truth)
+            found[name] = _Clip(truth.shape, content_of(truth), videos.text(name), alike)
         except Unreadable as error:
             unreadable.append(f"{name}: {error.message}")
         except FcaError as error:
@@ -182,3 +196,16 @@ def _read(videos: _Videos, strict: bool, intersect: bool, report: Report) -> dic
     for fault in faults:
         report(Message(f"{fault}; left out", "warning"))
     return found
+
+
+def _first_alike(video: np.ndarray, truth: np.ndarray) -> int:
+    """How many first frames (T, H, W, 3) both have, but for codec noise."""
+    for number in range(len(truth)):
+        if psnr(video[number : number + 1], truth[number : number + 1])[0] < CODEC_NOISE:
+            return number
+    return len(truth)
+
+
+def _alike(clips: Iterable[_Clip]) -> int:
+    """First frames that look given: those alike in every video; one that is alike to its end says nothing."""
+    return min((clip.alike for clip in clips if clip.alike < clip.shape[0]), default=0)

@@ -57,14 +57,16 @@ def test_every_kind_of_video_is_matched_with_pngs_by_name(tmp_path: Path, suffix
     assert f"(.{suffix})" in source["predictions"] and "(images)" in source["truth"]
 
 
-def _write_av(path: Path, frames: np.ndarray, codec: str) -> None:
+def _write_av(path: Path, frames: np.ndarray, codec: str, options: dict[str, str] | None = None) -> None:
     import av
 
+    path.parent.mkdir(exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=8)
-        stream.bit_rate = 4_000_000
+        stream = container.add_stream(codec, rate=8, options=options or {})
+        if options is None:
+            stream.bit_rate = 4_000_000
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = "rgb24" if codec == "libx264rgb" else "yuv420p"
         for pixels in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
@@ -156,6 +158,36 @@ def test_true_given_frames_go_in_front_of_predictions_with_and_without_their_own
         evaluate_folders(tmp_path / "short", real, given=2)
     with pytest.raises(Misuse, match="--given"):
         evaluate_folders(tmp_path / "short", real, scoring=scoring)
+
+
+@pytest.mark.parametrize(("files", "shown"), [("pngs", 1), ("pngs", 2), ("mp4", 2)])
+def test_given_frames_that_were_not_named_are_noticed(tmp_path: Path, files: str, shown: int) -> None:
+    for number in range(3):
+        truth = source_video(number, frames=8)
+        video = np.clip(truth.astype(int) + 9, 0, 255).astype(np.uint8)
+        same = {1: shown + 1, 2: 8}.get(number, shown)  # a scene may stand still a little longer, or to its end
+        video[:same] = truth[:same]
+        write_pngs(tmp_path / "real" / f"v{number}", truth)
+        if files == "mp4":
+            _write_av(tmp_path / "pred" / f"v{number}.mp4", video, "libx264rgb", {"crf": "4"})
+        else:
+            write_pngs(tmp_path / "pred" / f"v{number}", video)
+    events: list[Event] = []
+    evaluate_folders(tmp_path / "pred", tmp_path / "real", scoring=FAST, report=events.append)
+    said = _warnings(events)
+    assert len(said) == 1 and f"--given {shown} leaves them out" in said[0] and f"the first {shown} frame" in said[0]
+    events.clear()
+    evaluate_folders(tmp_path / "pred", tmp_path / "real", given=shown, scoring=FAST, report=events.append)
+    assert _warnings(events) == []
+
+
+def test_predictions_of_their_own_and_equal_folders_are_no_given_frames(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    write_pngs(pred / "v0", source_video(0, 16))
+    events: list[Event] = []
+    evaluate_folders(pred, real, scoring=FAST, report=events.append)
+    evaluate_folders(real, real, scoring=FAST, report=events.append)
+    assert _warnings(events) == []
 
 
 def test_prompts_beside_the_true_videos_are_read_where_a_metric_needs_them(tmp_path: Path) -> None:
