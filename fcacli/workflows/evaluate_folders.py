@@ -65,7 +65,7 @@ def evaluate_folders(
     if scoring.prepend_given and not given:
         raise Misuse("true given frames in front need to know how many: --given", "--given 2")
     pairs = pair_common(pred, real, report) if intersect else pair(pred, real)
-    videos = _Videos(pairs, given, scoring.prepend_given)
+    videos = _Videos(pairs, real, given, scoring.prepend_given)
     found = _read(videos, strict, intersect, report)
     if not given and (alike := _alike(found.values())):
         report(
@@ -143,8 +143,8 @@ class _Clip:
 class _Videos:
     """The videos of the pairs, decoded when asked for; the last few stay in memory."""
 
-    def __init__(self, pairs: Pairs, given: int, prepend: bool):
-        self.pairs, self.given, self.prepend = pairs, given, prepend
+    def __init__(self, pairs: Pairs, real: Path, given: int, prepend: bool):
+        self.pairs, self.real, self.given, self.prepend = pairs, real, given, prepend
         self.true: Callable[[str], np.ndarray] = lru_cache(maxsize=2)(lambda name: read_video(self.pairs[name][1]))
         self.predicted: Callable[[str], np.ndarray] = lru_cache(maxsize=2)(self._predicted)
 
@@ -168,7 +168,7 @@ class _Videos:
 
     def text(self, name: str) -> str:
         """The prompt beside the true video; "" if there is none."""
-        path = self.pairs[name][1].with_name(f"{name}.txt")
+        path = self.real / f"{name}.txt"
         return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 

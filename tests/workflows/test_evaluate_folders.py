@@ -1,5 +1,6 @@
 """`evaluate_folders`: whatever a tool wrote, matched by name, read exactly, and one clear error for what does not match."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from trained_run import source_video
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.frame import psnr
 from fcacli.events import Event, Message
-from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_pngs
+from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.evaluate import COPY_ROW
 from fcacli.workflows.evaluate_folders import evaluate_folders
 from fcacli.workflows.scoring_plan import Scoring
@@ -253,9 +254,49 @@ def test_features_are_kept_by_content_and_a_cache_that_cannot_be_written_is_no_h
 
 def test_two_videos_of_one_name_are_refused(tmp_path: Path) -> None:
     pred, real = _folders(tmp_path, count=1)
+    shutil.rmtree(pred / "v0")
     write_mp4(pred / "v0.mp4", source_video(0, 16), 8)
-    with pytest.raises(FcaError, match="two videos named 'v0'"):
+    (pred / "v0.mov").write_bytes((pred / "v0.mp4").read_bytes())
+    with pytest.raises(FcaError, match=r"two videos named .v0.: v0\.mov and v0\.mp4"):
         evaluate_folders(pred, real)
+
+
+def test_of_several_forms_of_one_video_the_most_exact_is_scored(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=1)
+    exact = evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"]
+    frames, other = read_pngs(pred / "v0"), source_video(1, 16)
+    write_gif(pred / "v0.gif", other, 8, hold=0)
+    write_mp4(pred / "v0.mp4", other, 8)
+    np.save(pred / "v0.npy", other)
+    assert evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"] == exact
+    shutil.rmtree(pred / "v0")
+    np.save(pred / "v0.npy", frames)
+    assert evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"] == exact
+    (pred / "v0.npy").unlink()
+    write_mp4(pred / "v0.mp4", frames, 8)
+    found = evaluate_folders(pred, real, given=2, scoring=FAST).results
+    assert "(.mp4)" in found["conditions"]["source"]["predictions"]
+    assert found["metrics"]["psnr"]["value"] == pytest.approx(exact["psnr"]["value"], abs=1)
+
+
+def test_what_predict_and_a_validation_leave_can_be_scored(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=1)
+    exact = evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"]
+    frames, other = read_pngs(pred / "v0"), source_video(1, 16)
+    predicted = tmp_path / "predictions" / "v0"
+    write_pngs(predicted / "frames", frames)
+    write_mp4(predicted / "prediction.mp4", other, 8)
+    write_gif(predicted / "prediction.gif", other, 8)
+    write_png(predicted / "contact_sheet.png", other[0])
+    assert evaluate_folders(tmp_path / "predictions", real, given=2, scoring=FAST).results["metrics"] == exact
+    validation = tmp_path / "validation"
+    write_pngs(validation / "v0", frames)
+    write_mp4(validation / "v0.mp4", other, 8)
+    write_png(validation / "clips.png", other[0])
+    (validation / "v0.json").write_text("{}")
+    assert evaluate_folders(validation, real, given=2, scoring=FAST).results["metrics"] == exact
+    write_png(validation / "v0" / "contact_sheet.png", other[0])
+    assert evaluate_folders(validation, real, given=2, scoring=FAST).results["metrics"] == exact
 
 
 def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
