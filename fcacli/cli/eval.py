@@ -187,7 +187,7 @@ def evaluate(
             from fcacli.workflows.evaluate import evaluate_run
             from fcacli.workflows.generation import assist
 
-            device = choose_eval_device(gpus, device)
+            device = choose_eval_device(Workspace(), run, gpus, device, report)
             with team_of(device, "fca eval") as team:
                 if not team.main:
                     assist(Workspace(), device, team)

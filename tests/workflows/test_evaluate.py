@@ -16,6 +16,7 @@ from fcacli.events import Event, Message, Progress
 from fcacli.mini.features import MiniFeatures
 from fcacli.prediction.video import read_pngs, write_pngs
 from fcacli.workflows import generation
+from fcacli.workflows.devices import choose_eval_device
 from fcacli.workflows.evaluate import COPY_ROW, choose_clips, evaluate_run
 from fcacli.workflows.evaluate_rows import BASE_ROW
 from fcacli.workflows.scoring_plan import Scoring
@@ -258,6 +259,21 @@ def test_a_larger_limit_only_adds_clips() -> None:
     clips = list(range(50))
     assert choose_clips(clips, 20)[:5] == choose_clips(clips, 5)  # type: ignore[arg-type, comparison-overlap]
     assert sorted(choose_clips(clips, 99)) == clips  # type: ignore[arg-type, type-var]
+
+
+def test_a_missing_gpu_is_no_hindrance_to_the_miniature_and_said(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said: list[Event] = []
+    with pytest.raises(Misuse, match=r"--gpus 1, but no CUDA device is available here, and .* is not for a CPU") as refused:
+        choose_eval_device(workspace, "first", 1, None, said.append)
+    assert refused.value.hint == "fca eval --gpus 0 (if it must be)"
+    config = json.loads((workspace.runs / "first" / "config.json").read_text())
+    config["config"]["base"] = "mini"
+    (workspace.runs / "first" / "config.json").write_text(json.dumps(config))
+    assert choose_eval_device(workspace, "first", 1, None, said.append) == "cpu"
+    texts = [event.text for event in said if isinstance(event, Message) and event.level == "warning"]
+    assert texts == ["--gpus 1, but no CUDA device is available here: the miniature predicts on the CPU"]
+    assert choose_eval_device(workspace, "nothing", 0, None, said.append) == "cpu"
 
 
 def test_missing_runs_data_and_checkpoints_are_named(workspace: Workspace, tmp_path: Path, tiny_base_folder: Path) -> None:
