@@ -116,9 +116,10 @@ class Rows:
 
     def of_pipeline(self, pipeline: Pipeline, trained: Trained) -> Method:
         config, place = trained.config.clip, self.dataset / "cache" / "i2v-predictions"
+        about = pipeline.identity() | {"size": pipeline.stretched(config)}
         samples = pipeline_jobs(pipeline, config, self.clips, self._seeds(trained.config.sample), place)
         generate_by_pipeline(pipeline, config, _all(samples), self.given, self.team, self.report)
-        return Method(pipeline.name, "pipeline", self._videos(samples), pipeline.identity())
+        return Method(pipeline.name, "pipeline", self._videos(samples), about)
 
     def _seeds(self, sampling: SampleConfig) -> range:
         return range(sampling.seed, sampling.seed + self.samples)
