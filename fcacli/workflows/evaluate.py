@@ -41,7 +41,7 @@ from fcacli.workflows.lock import locked
 from fcacli.workflows.other_runs import other_runs
 from fcacli.workflows.scorers import load
 from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
-from fcacli.workflows.seer import require_seer_data
+from fcacli.workflows.seer import UNBIASED, require_seer_data, warn_of_few
 from fcacli.workflows.trained import Trained, find_trained
 from fcacli.workspace import Workspace, remove_leftovers, write_json
 
@@ -114,6 +114,8 @@ def evaluate_run(
     chosen = choose_clips(usable_clips(dataset, split, config.frames, report), CLIPS if limit is None else limit)
     truths = Truths(dataset, split, config)
     clips = truths.read(chosen, strict, report)
+    if scoring.protocol == "seer":
+        warn_of_few(len(clips), f"--limit {UNBIASED} scores more where there are more", report)
     asked = None if limit in (None, CLIPS) else limit
     facts = Facts(config.init_frames, [truths.shape] * len(clips), all(c.text for c in clips), trained.config.base == "mini")
     given = GivenFrames(dataset, split, config, {clip.id: clip for clip in clips})

@@ -11,6 +11,7 @@ import numpy as np
 
 from fcacli import __version__
 from fcacli.data.images import Unreadable
+from fcacli.data.sampling import SEER_SIZE
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.feature_cache import FeatureCache
 from fcacli.evaluation.frame import psnr
@@ -24,6 +25,7 @@ from fcacli.workflows.evaluate_pictures import write_report
 from fcacli.workflows.evaluate_rows import content_of
 from fcacli.workflows.scorers import load
 from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
+from fcacli.workflows.seer import warn_of_few
 from fcacli.workflows.trained import choose_device
 from fcacli.workspace import cache_home, write_json
 
@@ -77,6 +79,11 @@ def evaluate_folders(
             )
         )
     facts = Facts(given, [clip.shape for clip in found.values()], all(clip.text for clip in found.values()), mini=False)
+    if scoring.protocol == "seer":
+        if sizes := sorted({f"{w}x{h}" for _, h, w, _ in facts.shapes} - {f"{SEER_SIZE}x{SEER_SIZE}"}):
+            said_of = f"Seer's numbers are of {SEER_SIZE}x{SEER_SIZE} pixels, these of {', '.join(sizes)} do not compare"
+            report(Message(f"{said_of}; give both folders that size", "warning"))
+        warn_of_few(len(found), "more videos in both folders", report)
     planned = plan(scoring, facts, report)
     methods = [Method("prediction", "method", [videos.predicted])]
     if given:

@@ -233,9 +233,12 @@ def test_seers_protocol_wants_seers_frames_and_keeps_its_numbers_apart(workspace
     result = evaluate_run(workspace, limit=1, scoring=scoring, report=events.append)
     assert result.folder == workspace.runs / "first" / "eval" / "step-000004-seer-1"
     sampling = result.results["conditions"]["sampling"]
-    assert (sampling["steps"], sampling["guidance"]) == (30, 7.5)
+    assert (sampling["steps"], sampling["guidance"], sampling["sampler"]) == (30, 7.5, "ddim")
     assert result.results["protocol"] == "seer"
-    assert any("of 2 given of 12 frames" in e.text for e in events if isinstance(e, Message))
+    said = " ".join(e.text for e in events if isinstance(e, Message) and e.level == "warning")
+    assert "on ssv2 are of 2 given of 12 frames at 256x256, these of 2 of 16 at 32x32 do not compare" in said
+    assert "fca prepare ssv2 RAW --protocol seer --frames 12 --name toy-12; fca train --new --data toy-12 --frames 12" in said
+    assert "1 clips: FVD is the higher" in said and "--limit 2048" in said
 
 
 def test_other_clips_or_samples_leave_the_default_evaluation_alone(workspace: Workspace) -> None:

@@ -191,6 +191,14 @@ def test_predictions_of_their_own_and_equal_folders_are_no_given_frames(tmp_path
     assert _warnings(events) == []
 
 
+def test_under_seers_protocol_another_size_and_few_clips_are_said(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    events: list[Event] = []
+    evaluate_folders(pred, real, given=2, scoring=Scoring(metrics=("psnr",), protocol="seer"), report=events.append)
+    size, few = _warnings(events)
+    assert "of 256x256 pixels, these of 48x40" in size and few.startswith("3 clips: FVD is the higher")
+
+
 def test_prompts_beside_the_true_videos_are_read_where_a_metric_needs_them(tmp_path: Path) -> None:
     pred, real = _folders(tmp_path, count=2)
     scoring = Scoring(metrics=("psnr", "mini-clip-text"))
