@@ -116,7 +116,7 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         Literal["ours", "seer"],
-        typer.Option("--protocol", help="All conditions at once: ours, or those of Seer's numbers.", rich_help_panel=METRICS),
+        typer.Option("--protocol", help="Ours, or Seer's: its sampling, given frames, FVD and KVD.", rich_help_panel=METRICS),
     ] = "ours",
     fvd_preset: Annotated[
         Literal["tf", "styleganv", "videogpt", "cdfvd"] | None,
