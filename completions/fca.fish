@@ -168,7 +168,7 @@ complete -c fca -n '__fish_seen_subcommand_from eval' -l given -d 'How many firs
 complete -c fca -n '__fish_seen_subcommand_from eval' -l intersect -d 'Score the videos that both have, alike in length and size'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l out -d 'Write results.json and report.html there' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l metrics -d 'psnr, ssim, lpips, clip-text, clip-init, flickering, fvd, kvd, kvd-seer, fid, mini-...; joined by commas' -x
-complete -c fca -n '__fish_seen_subcommand_from eval' -l protocol -d 'All conditions at once: ours, or those of Seers numbers' -x -a 'ours seer'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l protocol -d 'Ours, or Seers: its sampling, given frames, FVD and KVD' -x -a 'ours seer'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l fvd-preset -d 'Whose FVD' -x -a 'tf styleganv videogpt cdfvd'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l i3d -d 'I3D weights' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l weights-dir -d 'Where weights are looked for first' -x -a '(__fish_complete_directories)'

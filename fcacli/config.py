@@ -194,8 +194,8 @@ class SampleConfig:
     """Denoising steps."""
     guidance: float
     """Classifier-free guidance scale; 1 turns it off."""
-    sampler: Sampler = "base"
-    """The base's own scheduler, or new noise at every step; see prediction/fresh_noise.py."""
+    sampler: Sampler | Literal["ddim"] = "base"
+    """The base's own scheduler, new noise at every step (see prediction/fresh_noise.py), or, under Seer's protocol, DDIM."""
     seed: int = 0
     """Seed of the initial noise; sample n of a clip uses seed + n."""
 

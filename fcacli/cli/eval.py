@@ -116,7 +116,7 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         Literal["ours", "seer"],
-        typer.Option("--protocol", help="All conditions at once: ours, or those of Seer's numbers.", rich_help_panel=METRICS),
+        typer.Option("--protocol", help="Ours, or Seer's: its sampling, given frames, FVD and KVD.", rich_help_panel=METRICS),
     ] = "ours",
     fvd_preset: Annotated[
         Literal["tf", "styleganv", "videogpt", "cdfvd"] | None,
@@ -187,7 +187,7 @@ def evaluate(
             from fcacli.workflows.evaluate import evaluate_run
             from fcacli.workflows.generation import assist
 
-            device = choose_eval_device(gpus, device)
+            device = choose_eval_device(Workspace(), run, gpus, device, report)
             with team_of(device, "fca eval") as team:
                 if not team.main:
                     assist(Workspace(), device, team)

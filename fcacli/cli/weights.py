@@ -62,7 +62,9 @@ def _table(rows: "list[Found]") -> str:
         size = f", {_size(row.size)}" if row.size else ""
         lines.append(f"{row.name:<13} {', '.join(row.metrics)}: {row.what}{size}")
         if row.path is None:
+            file, sha256 = next(iter(row.sha256.items()))
             lines += [f"{'':<13} missing; fca weights --fetch {row.name}", f"{'':<13} from {row.source}"]
+            lines.append(f"{'':<13} sha256 of {file}: {sha256} (stated by {row.stated_by})")
         else:
             lines.append(f"{'':<13} {row.checksum}: {row.path}")
         lines.append(f"{'':<13} licence: {row.licence}")

@@ -12,10 +12,11 @@ import numpy as np
 
 from fcacli.evaluation.frechet import frechet_distance
 from fcacli.evaluation.kernel import kernel_distance, kernel_distance_seer
+from fcacli.evaluation.metrics import METRICS
 from fcacli.evaluation.paired import Difference, paired_bootstrap, paired_bootstrap_of_sets
 from fcacli.evaluation.set_interval import SetDistance
 
-OF_THE_METHOD = ("sampling", "left_out", "interval")
+OF_THE_METHOD = ("sampling", "noise", "left_out", "interval")
 """Conditions that may differ: how a method predicts is its own affair, and clips are compared one by one."""
 FEWEST = 6
 """Clips below which even differences of one sign in all of them come by chance more often than one time in 20."""
@@ -48,9 +49,9 @@ class Compared:
     first: float
     value: float
     difference: Difference | None
-    """None where only the values are known."""
+    """None where only the values are known, or below FEWEST clips."""
     verdict: str
-    """"better", "worse", "undecided" or "too few clips"; "" without a difference."""
+    """"better", "worse" or "undecided"; "" without a difference, or where neither way is better."""
     note: str
 
 
@@ -131,11 +132,13 @@ def compare_metrics(
             continue
         if ours.get("per_clip") and theirs.get("per_clip"):
             a, b = (np.array(one["per_clip"], np.float64)[place] for one, place in zip((ours, theirs), places, strict=True))
-            compared[name] = _with(ours, float(a.mean()), float(b.mean()), paired_bootstrap(a, b), len(a))
+            compared[name] = _with(name, ours, float(a.mean()), float(b.mean()), paired_bootstrap(a, b), len(a))
         else:
             compared[name] = _of_sets(name, (first, other), (ours, theirs), places)
         if differs:
-            compared[name] = replace(compared[name], note=compared[name].note or f"unlike: {differs[0]}")
+            compared[name] = replace(
+                compared[name], note="; ".join(filter(None, (compared[name].note, f"unlike: {differs[0]}")))
+            )
     return compared
 
 
@@ -159,7 +162,7 @@ def _of_sets(
     if not np.allclose(true, true_again, rtol=1e-3, atol=1e-3):
         return _only_values(*metrics, "not compared: the features of the true clips differ")
     difference = paired_bootstrap_of_sets(distance, a, b, true)
-    return _with(metrics[0], distance(a, true), distance(b, true), difference, len(true))
+    return _with(name, metrics[0], distance(a, true), distance(b, true), difference, len(true))
 
 
 def _distance(name: str, metric: Mapping[str, Any]) -> SetDistance | None:
@@ -180,11 +183,18 @@ def _distance(name: str, metric: Mapping[str, Any]) -> SetDistance | None:
     }.get(name)
 
 
-def _with(metric: Mapping[str, Any], first: float, value: float, difference: Difference, clips: int) -> Compared:
-    better = difference.value > 0 if metric["better"] == "higher" else difference.value < 0
-    verdict = ("better" if better else "worse") if difference.real else "undecided"
-    verdict = verdict if clips >= FEWEST else "too few clips"
-    return Compared(metric["title"], metric["unit"], metric["digits"], first, value, difference, verdict, "")
+def _with(name: str, metric: Mapping[str, Any], first: float, value: float, difference: Difference, clips: int) -> Compared:
+    way = METRICS[name].better if name in METRICS else metric["better"]  # earlier versions called a still picture better
+    better = difference.value > 0 if way == "higher" else difference.value < 0
+    verdict, notes = ("better" if better else "worse") if difference.real else "undecided", []
+    if way == "none":
+        verdict, natural = "", metric.get("truth") if len(metric["per_clip"]) == clips else None
+        notes.append("neither way is better")
+        notes += [] if natural is None else [f"the true videos have {natural:.{metric['digits']}f}"]
+    shown = None if clips < FEWEST else difference
+    if shown is None:
+        verdict, notes = "", ["too few clips", *notes]
+    return Compared(metric["title"], metric["unit"], metric["digits"], first, value, shown, verdict, "; ".join(notes))
 
 
 def _only_values(ours: Mapping[str, Any], theirs: Mapping[str, Any], note: str) -> Compared:

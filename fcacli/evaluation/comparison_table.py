@@ -27,7 +27,7 @@ def _told(one: Compared) -> list[str]:
     low, high = one.difference.interval
     digits = one.digits
     interval = f"{one.difference.value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return [interval, f"{one.difference.p:.2g}", f"{one.verdict}{'; ' + one.note if one.note else ''}"]
+    return [interval, f"{one.difference.p:.2g}", "; ".join(filter(None, (one.verdict, one.note)))]
 
 
 def _conditions(found: Comparison, count: int) -> str:
@@ -36,8 +36,9 @@ def _conditions(found: Comparison, count: int) -> str:
     lines = [
         f"{found.clips} clips, the same for all, at {size}, frames {frames}",
         f"difference: less {found.first.label}; better, worse: than that",
-        f"interval: paired bootstrap over clips, {RESAMPLES} resamples, of distances of sets {SET_RESAMPLES}",
     ]
+    if count:
+        lines.append(f"interval: paired bootstrap over clips, {RESAMPLES} resamples, of distances of sets {SET_RESAMPLES}")
     if count > 1:
         lines.append(f"{count} comparisons: of 20 without any difference one is expected to look real")
     return "\n".join([*lines, *(f"UNLIKE CONDITIONS: {line}" for line in found.unlike)])
@@ -68,5 +69,5 @@ def _plain(one: Compared) -> dict[str, Any]:
     plain: dict[str, Any] = {"title": one.title, "unit": one.unit, "first": one.first, "value": one.value}
     if one.difference is not None:
         plain |= {"difference": one.difference.value, "interval": list(one.difference.interval), "p": one.difference.p}
-        plain["verdict"] = one.verdict
+        plain |= {"verdict": one.verdict} if one.verdict else {}
     return plain | ({"note": one.note} if one.note else {})

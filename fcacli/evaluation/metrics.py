@@ -17,7 +17,8 @@ class Metric:
 
     title: str
     unit: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "none"]
+    """"none" of what is best for a picture that stands still: neither way is better, the true videos' own value is natural."""
     digits: int
     """Decimals that are shown."""
     of: Literal["frame", "set"]
@@ -30,14 +31,14 @@ METRICS: dict[str, Metric] = {
     "ssim": Metric("SSIM", "", "higher", 4, "frame"),
     "lpips": Metric("LPIPS", "", "lower", 4, "frame"),
     "clip-text": Metric("CLIP text", "", "higher", 4, "frame"),
-    "clip-init": Metric("CLIP init", "", "higher", 4, "frame"),
-    "flickering": Metric("flickering", "", "higher", 4, "frame"),
+    "clip-init": Metric("CLIP init", "", "none", 4, "frame"),
+    "flickering": Metric("flickering", "", "none", 4, "frame"),
     "fvd": Metric("FVD", "", "lower", 2, "set"),
     "kvd": Metric("KVD", "", "lower", 3, "set"),
     "kvd-seer": Metric("KVD (Seer's)", "", "lower", 3, "set"),
     "fid": Metric("FID", "", "lower", 2, "set"),
     "mini-clip-text": Metric("mini-CLIP text", "", "higher", 4, "frame", mini=True),
-    "mini-clip-init": Metric("mini-CLIP init", "", "higher", 4, "frame", mini=True),
+    "mini-clip-init": Metric("mini-CLIP init", "", "none", 4, "frame", mini=True),
     "mini-fvd": Metric("mini-FVD", "", "lower", 2, "set", mini=True),
     "mini-kvd": Metric("mini-KVD", "", "lower", 3, "set", mini=True),
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fcacli.evaluation.page_charts import AXES, horizon_charts, training_charts
+from fcacli.evaluation.page_charts import AXES, horizon_charts, training_charts, which_way
 from fcacli.evaluation.sprite import EXACT_SIDE, QUALITIES, Sprite, make_sprite
 from fcacli.workspace import atomic_file
 
@@ -83,7 +83,7 @@ def write_page(
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"amount": _amount, "plain": _plain}
+    environment.filters |= {"amount": _amount, "plain": _plain, "way": which_way}
     script = (here / "page.js").read_text(encoding="utf-8")
     album = Album(results, clips, given)
     page = environment.get_template("page.html.j2").stream(
@@ -184,11 +184,11 @@ def _missing(results: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
 
 
 def _sortable(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The metrics that have a score for each clip, and which way is better."""
+    """The metrics that have a score for each clip and a better way, and which way that is."""
     return [
         {"name": name, "title": metric["title"], "better": metric["better"]}
         for name, metric in results["metrics"].items()
-        if metric.get("per_clip")
+        if metric.get("per_clip") and metric["better"] != "none"
     ]
 
 

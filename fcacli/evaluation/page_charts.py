@@ -64,9 +64,16 @@ def horizon_charts(results: Mapping[str, Any], given: int) -> list[Chart]:
         if series:
             places = [[row["name"] for row in results["rows"]].index(title) for title, _ in series]
             unit = f" ({shown['unit']})" if shown["unit"] else ""
-            note = f"{shown['better']} is better"
-            charts.append(_chart(shown["title"] + unit, note, "frame", series, places, shown["digits"]))
+            charts.append(_chart(shown["title"] + unit, which_way(shown), "frame", series, places, shown["digits"]))
     return charts
+
+
+def which_way(metric: Mapping[str, Any]) -> str:
+    """In words which way is better; where neither is, what the true videos have."""
+    if metric["better"] != "none":
+        return f"{metric['better']} is better"
+    true = metric.get("truth")
+    return "neither way is better" + ("" if true is None else f"; the true videos have {true:.{metric['digits']}f}")
 
 
 def training_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:

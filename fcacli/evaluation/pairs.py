@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcacli.data.decode import VIDEO_SUFFIXES, Track, Unreadable, frames_of
+from fcacli.data.decode import VIDEO_SUFFIXES, Track, Unreadable, bounded, frames_of, pictures_of
 from fcacli.data.images import list_images
 from fcacli.errors import FcaError
 from fcacli.evaluation.arrays import ARRAY_SUFFIXES, read_array
@@ -14,6 +14,8 @@ NAMED = 5
 """Names that an error spells out."""
 MOST_PIXELS = 2**27
 """Of all frames of a video that is scored: 2,048 of 256x256, or 145 of 1280x720."""
+FRAMES, SHEET = "frames", "contact_sheet.png"
+"""In a folder of `fca predict`: the exact frames, and a picture that is none of them."""
 Pairs = dict[str, tuple[Path, Path]]
 """Name -> (predicted video, true video), sorted by name; a video is a file or a folder of images."""
 
@@ -54,18 +56,29 @@ def _differences(predictions: Path, predicted: dict[str, Path], truths: Path, tr
 
 
 def find_videos(folder: Path, option: str) -> dict[str, Path]:
-    """Name -> video file, array file or folder of images, directly below `folder`."""
+    """Name -> video file, array file or folder of images, directly below `folder`.
+
+    A folder is the video of its images, without any it is that of its `frames/`; contact_sheet.png is no frame. So what
+    `fca predict`, a validation and an evaluation leave can be scored. Where one name stands for several videos the most exact
+    is taken: a folder of images, then an array, then a video file, then a GIF.
+
+    Raises:
+        FcaError: `folder` is none or holds no video, or two of the same kind have one name.
+    """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise FcaError(f"{option} {folder} {what}", "fca eval --pred DIR --real DIR, two folders of videos")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not _is_video(path):
+        video = None if path.name.startswith(".") else _video_at(path)
+        if video is None:
             continue
         name = path.name if path.is_dir() else path.stem
-        if name in found:
-            raise FcaError(f"{option} {folder} holds two videos named {name!r}: {found[name].name} and {path.name}", "keep one")
-        found[name] = path
+        known = found.get(name)
+        if known is not None and _exactness(known) == _exactness(video):
+            raise FcaError(f"{option} {folder} holds two videos named {name!r}: {known.name} and {path.name}", "keep one")
+        if known is None or _exactness(video) < _exactness(known):
+            found[name] = video
     if not found:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES | ARRAY_SUFFIXES))
         raise FcaError(
@@ -80,10 +93,24 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _is_video(path: Path) -> bool:
+def _video_at(path: Path) -> Path | None:
+    """The file or folder of images that holds the frames; None where there are none."""
     if path.is_dir():
-        return bool(list_images(path))
-    return path.suffix.lower() in VIDEO_SUFFIXES | ARRAY_SUFFIXES
+        inside = path / FRAMES
+        return path if _images(path) else inside if inside.is_dir() and _images(inside) else None
+    return path if path.suffix.lower() in VIDEO_SUFFIXES | ARRAY_SUFFIXES else None
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in list_images(folder) if path.name != SHEET]
+
+
+def _exactness(video: Path) -> int:
+    """Which of several videos of one name counts: the lowest."""
+    if video.is_dir():
+        return 0
+    suffix = video.suffix.lower()
+    return 1 if suffix in ARRAY_SUFFIXES else 3 if suffix == ".gif" else 2
 
 
 def read_video(path: Path) -> np.ndarray:
@@ -96,7 +123,8 @@ def read_video(path: Path) -> np.ndarray:
         return read_array(path, MOST_PIXELS)
     track, pixels = Track(), 0
     frames: list[np.ndarray] = []
-    for frame in frames_of(path, track):
+    decoded = bounded(pictures_of(path, _images(path), track), path, track) if path.is_dir() else frames_of(path, track)
+    for frame in decoded:
         pixels += frame.shape[0] * frame.shape[1]
         if pixels > MOST_PIXELS:
             raise Unreadable(

@@ -46,12 +46,12 @@ PSNR_CONDITIONS = {"range": "[0, 1], RGB", "per": f"frame; one equal in every pi
 SSIM_CONDITIONS = {"range": "[0, 1], RGB", "window": f"gaussian {WINDOW}, sigma {SIGMA}, population covariance, float64"}
 
 
-def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: str) -> dict[str, Any]:
+def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: str | Mapping[str, str]) -> dict[str, Any]:
     """What all numbers stand under.
 
     Args:
         shapes: (T, H, W, 3) of the clips.
-        source: where the scored pixels come from, and whether a lossy codec stands between.
+        source: where the scored pixels come from, and whether a lossy codec stands between; of each side its own.
     """
     shapes = set(shapes)
     lengths = sorted({shape[0] for shape in shapes})
@@ -62,7 +62,7 @@ def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: str) -> di
         "scored_frames": f"{given}..{last}" + ("; the given frames do not count" if given else ""),
         "size": ", ".join(sorted({f"{shape[2]}x{shape[1]}" for shape in shapes})),
         "interval": f"95 % percentile bootstrap over clips, {RESAMPLES} resamples",
-        "source": source,
+        "source": source if isinstance(source, str) else dict(source),
     }
 
 
@@ -121,7 +121,8 @@ def _plain(name: str, score: Score, conditions: Mapping[str, Any]) -> dict[str, 
         "per_clip": score.per_clip,
         "conditions": dict(conditions),
     }
-    return plain if score.best_of is None else plain | {"best_of": score.best_of}
+    more = {"best_of": score.best_of, "truth": score.truth}
+    return plain | {name: value for name, value in more.items() if value is not None}
 
 
 def write_features(folder: Path, rows: Sequence[Scored]) -> None:
@@ -174,7 +175,7 @@ def table(
     interval = "; [95 % bootstrap interval over clips]" if clips > 1 else "; one clip says little"
     noun = "clip" if clips == 1 else "clips"
     lines.append(f"{clips} {noun} at {conditions['size']}, frames {conditions['scored_frames']}{interval}")
-    lines += _best_of(rows) + _about_sets(rows, clips, said) + _not_computed(missing)
+    lines += _best_of(rows) + _natural(rows[0]) + _about_sets(rows, clips, said) + _not_computed(missing)
     return "\n".join(lines)
 
 
@@ -218,6 +219,13 @@ def _best_of(rows: Sequence[Scored]) -> list[str]:
                 f"{row.method.name}: mean of {count} samples; best of {count}, chosen by the metric: {', '.join(cells)}"
             )
     return lines
+
+
+def _natural(row: Scored) -> list[str]:
+    """What the true videos have of metrics of which neither way is better."""
+    true = {METRICS[name]: score.truth for name, score in row.metrics.items() if score.truth is not None}
+    cells = (f"{metric.title} {value:.{metric.digits}f}" for metric, value in true.items())
+    return [f"neither way is better, the true videos have {', '.join(cells)}"] if true else []
 
 
 def _about_sets(rows: Sequence[Scored], clips: int, said: Mapping[str, Mapping[str, Any]]) -> list[str]:

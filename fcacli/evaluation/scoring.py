@@ -101,6 +101,8 @@ class Score:
     """Mean over the predicted frames of each clip: (N,)."""
     best_of: dict[str, Any] | None = None
     """Where there are several samples: of each clip the one that this metric likes best. Never the headline."""
+    truth: float | None = None
+    """Of a metric of which neither way is better: what the true videos have."""
 
 
 @dataclass(frozen=True)
@@ -149,32 +151,50 @@ def score_frames(
         FcaError: a video cannot be read, or a metric of it is not finite; the clip is named.
     """
     found: list[dict[str, list[list[np.ndarray]]]] = [{s.name: [[] for _ in m.samples] for s in scorers} for m in methods]
+    true: dict[str, list[float]] = {s.name: [] for s in scorers if METRICS[s.name].better == "none"}
     for name in track(clips.names, report, "score") if scorers else ():
-        truth, text = clips.truth(name), clips.texts.get(name, "")
+        truth = clips.truth(name)
+        for scorer in scorers:
+            if scorer.name in true:
+                true[scorer.name].append(float(_values(scorer, truth, truth, clips, name, "truth").mean()))
         for method, scores in zip(methods, found, strict=True):
             for number, sample in enumerate(method.samples):
                 prediction = sample(name)
                 for scorer in scorers:
-                    values = np.asarray(scorer.function(prediction, truth, clips.given, text), np.float64)  # (P,)
-                    if not np.isfinite(values).all():
-                        raise FcaError(f"{METRICS[scorer.name].title} of clip {name} ({method.name}) is not a finite number")
-                    scores[scorer.name][number].append(values)
-    return [{name: summarise(name, samples) for name, samples in scores.items()} for scores in found]
+                    scores[scorer.name][number].append(_values(scorer, prediction, truth, clips, name, method.name))
+    return [{name: summarise(name, samples, true.get(name)) for name, samples in scores.items()} for scores in found]
 
 
-def summarise(metric: str, samples: Sequence[Sequence[np.ndarray]]) -> Score:
+def _values(scorer: FrameScorer, video: np.ndarray, truth: np.ndarray, clips: Clips, name: str, whose: str) -> np.ndarray:
+    """One metric of one clip, (P,) float64.
+
+    Raises:
+        FcaError: it is not finite.
+    """
+    values = np.asarray(scorer.function(video, truth, clips.given, clips.texts.get(name, "")), np.float64)
+    if not np.isfinite(values).all():
+        raise FcaError(f"{METRICS[scorer.name].title} of clip {name} ({whose}) is not a finite number")
+    return values
+
+
+def summarise(metric: str, samples: Sequence[Sequence[np.ndarray]], true: Sequence[float] | None = None) -> Score:
     """S samples of N clips, (P,) each -> means and interval; where clips differ in length, a frame's mean is over those that
-    have it."""
+    have it.
+
+    Args:
+        true: what the true videos of the clips have.
+    """
     by_sample = np.array([[clip.mean() for clip in clips] for clips in samples])  # (S, N)
     per_clip = by_sample.mean(axis=0)  # (N,)
     every = [clip for clips in samples for clip in clips]
     per_frame = [float(np.mean([clip[p] for clip in every if p < len(clip)])) for p in range(max(map(len, every)))]
     best = None
-    if len(samples) > 1:
+    if len(samples) > 1 and METRICS[metric].better != "none":
         chosen = by_sample.max(axis=0) if METRICS[metric].better == "higher" else by_sample.min(axis=0)
         best = {"samples": len(samples), "value": float(chosen.mean()), "interval": bootstrap_interval(chosen)}
         best["per_clip"] = chosen.tolist()
-    return Score(float(per_clip.mean()), bootstrap_interval(per_clip), per_frame, per_clip.tolist(), best)
+    natural = None if true is None else float(np.mean(true))
+    return Score(float(per_clip.mean()), bootstrap_interval(per_clip), per_frame, per_clip.tolist(), best, natural)
 
 
 # ---------------------------------------------------------------- sets

@@ -115,6 +115,10 @@ def _scheduler(base: "CogVideoX", config: SampleConfig) -> Any:
     """A scheduler to set time steps of: a copy of the base's, or one of the same noise levels."""
     if config.sampler == "base":
         return copy.deepcopy(base.scheduler)
+    if config.sampler == "ddim":
+        from diffusers import CogVideoXDDIMScheduler
+
+        return CogVideoXDDIMScheduler.from_config(base.scheduler.config)
     from fcacli.prediction.fresh_noise import FreshNoiseScheduler
 
     return FreshNoiseScheduler.from_config(base.scheduler.config)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fcacli.data.images import natural
 from fcacli.errors import FcaError
 from fcacli.workspace import atomic_file
 
@@ -124,16 +125,17 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def write_pngs(folder: Path, frames: np.ndarray) -> list[Path]:
-    """Write folder/000.png, 001.png, ... and return the paths."""
+    """Write folder/000.png, 001.png, ... and return the paths; beyond 1,000 frames all numbers are wider."""
     _check(frames)
-    paths = [folder / f"{t:03d}.png" for t in range(len(frames))]
+    digits = max(3, len(str(len(frames) - 1)))
+    paths = [folder / f"{t:0{digits}d}.png" for t in range(len(frames))]
     for path, pixels in zip(paths, frames, strict=True):
         write_png(path, pixels)
     return paths
 
 
 def read_pngs(folder: Path) -> np.ndarray:
-    """Read what `write_pngs` wrote, exactly: uint8 (T, H, W, 3).
+    """Read what `write_pngs` wrote, exactly, in the order of the numbers: uint8 (T, H, W, 3).
 
     Raises:
         FcaError: no frame there, one is unreadable, or sizes differ.
@@ -141,7 +143,7 @@ def read_pngs(folder: Path) -> np.ndarray:
     import cv2
 
     frames: list[np.ndarray] = []
-    for path in sorted(folder.glob("*.png")):
+    for path in sorted(folder.glob("*.png"), key=natural):
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if bgr is None or (frames and bgr.shape != frames[0].shape):
             raise FcaError(f"{path} is not a readable frame of its clip", f"remove {folder} and run again")

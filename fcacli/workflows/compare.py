@@ -1,6 +1,7 @@
 """`fca compare`: results of runs or of any results files side by side, with the paired difference of every metric."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcacli.errors import FcaError, Misuse
-from fcacli.evaluation.comparison import Comparison, Contestant, common_clips, compare_metrics, noted, unlike
+from fcacli.evaluation.comparison import FEWEST, Comparison, Contestant, common_clips, compare_metrics, noted, unlike
 from fcacli.events import Message, Report, silent, track
 from fcacli.workspace import Workspace, read_json
 
@@ -45,7 +46,9 @@ def compare(workspace: Workspace, names: Sequence[str], *, anyway: bool = False,
         )
     for line in differ:
         report(Message(f"unlike conditions: {line}", "warning"))
-    if len(places[0]) < FEW:
+    if len(places[0]) < FEWEST:
+        report(Message(f"{len(places[0])} clips are too few: nothing is decided below {FEWEST}", "warning"))
+    elif len(places[0]) < FEW:
         report(Message(f"{len(places[0])} clips are few: the intervals are too narrow below {FEW}", "warning"))
     compared = [
         (other, compare_metrics(first, other, (places[0], place), anyway))
@@ -60,11 +63,24 @@ def _contestants(workspace: Workspace, names: Sequence[str]) -> list[Contestant]
     paths = [_results_file(workspace, name) for name in names]
     read = [_read(path) for path in paths]
     if len(names) > 1:
-        return [_contestant(name, path, found, 0) for name, path, found in zip(names, paths, read, strict=True)]
+        found = zip(names, paths, read, strict=True)
+        return [_contestant(f"{name} ({_what(results)})", path, results, 0) for name, path, results in found]
     rows = read[0]["rows"]
     if len(rows) < 2:
         raise FcaError(f"{paths[0]} holds one row only", "fca compare A B")
     return [_contestant(row["name"], paths[0], read[0], number) for number, row in enumerate(rows)]
+
+
+def _what(results: dict[str, Any]) -> str:
+    """Which evaluation it is, as far as it says so: "step 2000, val, 64 clips"."""
+    step, split, samples = results.get("step"), results["conditions"].get("split"), results.get("samples", 1)
+    parts = [
+        *([] if step is None else [f"step {step}"]),
+        *([] if split is None else [str(split)]),
+        f"{len(results['names'])} clips",
+        *([] if samples == 1 else [f"{samples} samples of each"]),
+    ]
+    return ", ".join(parts)
 
 
 def _contestant(label: str, path: Path, results: dict[str, Any], number: int) -> Contestant:
@@ -81,7 +97,10 @@ def _contestant(label: str, path: Path, results: dict[str, Any], number: int) ->
 
 
 def _results_file(workspace: Workspace, name: str) -> Path:
-    """Of a results file, a folder that holds one, or a run: the one written last.
+    """Of a results file, a folder that holds one, or a run: the default evaluation of its last checkpoint.
+
+    Where a run has none but others (of another split or limit: their folders' names say so), the last checkpoint's, and of
+    several of that the one written last.
 
     Raises:
         FcaError: there is none.
@@ -98,7 +117,13 @@ def _results_file(workspace: Workspace, name: str) -> Path:
     found = [folder / "results.json"] if (folder / "results.json").is_file() else [*folder.glob("eval/*/results.json")]
     if not found:
         raise FcaError(f"{name} has not been evaluated: it holds no results.json", hint)
-    return max(found, key=lambda file: (file.stat().st_mtime, file))
+    return max(found, key=_default_and_last)
+
+
+def _default_and_last(file: Path) -> tuple[bool, int, float, Path]:
+    """Greater for the results that a run is compared by."""
+    name = re.fullmatch(r"step-(\d+)(.*)", file.parent.name)
+    return bool(name and not name[2]), int(name[1]) if name else -1, file.stat().st_mtime, file
 
 
 def _read(path: Path) -> dict[str, Any]:

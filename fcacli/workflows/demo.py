@@ -160,12 +160,12 @@ def _others() -> int:
 
 def _held_out(workspace: Workspace, config: ClipConfig, scores: EvaluateResult) -> list[Path]:
     """demo.mp4, demo.gif and contact_sheet.png from the clips that were scored."""
-    assert scores.folder is not None
+    assert scores.folder is not None and scores.predictions is not None
     clips = choose_clips(read_split(workspace.data / NAME, "val"), SHOWN)
     videos = []
     for clip in clips:
         truth = sample_frames(workspace.data / NAME, "val", clip, config)
-        prediction = read_pngs(scores.folder / "clips" / clip.id)
+        prediction = read_pngs(scores.predictions / clip.id)
         given = config.init_frames
         panels = [Row("given frames", truth[:given], given), Row("prediction", prediction, given), Row("truth", truth, given)]
         videos.append(side_by_side(panels, clip.text))
@@ -180,12 +180,12 @@ def _tasks_done(workspace: Workspace, config: ClipConfig, scores: EvaluateResult
     from fcacli.mini.scene import parse_caption, scene_from_json
     from fcacli.mini.world import Clip as World
 
-    assert scores.folder is not None
+    assert scores.predictions is not None
     rows = _truth(workspace)
     predicted = copied = 0
     for name in track(scores.results["names"], report, "judge"):
         world = World(scene=scene_from_json(rows[name]["scene"]), action=parse_caption(rows[name]["caption"]))
-        video = read_pngs(scores.folder / "clips" / name)
+        video = read_pngs(scores.predictions / name)
         predicted += happened(video, world).success
         copied += happened(np.repeat(video[config.init_frames - 1 : config.init_frames], len(video), 0), world).success
     count = len(scores.results["names"])

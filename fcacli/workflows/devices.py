@@ -1,8 +1,11 @@
 """Which device a process trains or predicts on."""
 
+from typing import Literal
+
 from fcacli.errors import Misuse
 from fcacli.events import Message, Report
 from fcacli.workflows.ranks import rank
+from fcacli.workspace import Workspace
 
 
 def count_gpus() -> int:
@@ -40,23 +43,29 @@ def choose_gpus(gpus: int | None) -> str:
     return "cuda" if there else "cpu"
 
 
-def choose_eval_device(gpus: int | None, device: str | None) -> str | None:
-    """For `--gpus` or `--device` of `fca eval`, of which one may be given; None for CUDA where there is one.
+def choose_eval_device(
+    workspace: Workspace, run: str | None, gpus: int | None, device: str | None, report: Report
+) -> str | None:
+    """For `--gpus` or `--device` of `fca eval` of a run, of which one may be given; None for CUDA where there is one.
 
     Raises:
         Misuse: there are not so many devices.
+        FcaError: no such run.
     """
     if device is not None:
         return device
     if gpus is None and rank() is None:
         return None
-    if gpus and not count_gpus():
-        raise Misuse(f"--gpus {gpus}, but no CUDA device is available here", "fca eval --gpus 0")
-    return choose_gpus(gpus)
+    chosen = choose_gpus(gpus)
+    if gpus and chosen == "cpu":
+        from fcacli.training.checkpoint import read_config
+
+        require_gpu(gpus, chosen, read_config(workspace.run(run)).base, report, "eval")
+    return chosen
 
 
-def require_gpu(gpus: int | None, device: str, base: str, report: Report) -> None:
-    """A GPU was asked for and none is there: the miniature, made for laptops, trains on the CPU; other bases would for weeks.
+def require_gpu(gpus: int | None, device: str, base: str, report: Report, command: Literal["train", "eval"] = "train") -> None:
+    """A GPU was asked for and none is there: the miniature, made for laptops, runs on the CPU; other bases would for weeks.
 
     Raises:
         Misuse: the base is not the miniature.
@@ -65,5 +74,7 @@ def require_gpu(gpus: int | None, device: str, base: str, report: Report) -> Non
         return
     missing = f"--gpus {gpus}, but no CUDA device is available here"
     if base != "mini":
-        raise Misuse(f"{missing}, and {base} is not for a CPU", "fca train --gpus 0 (if it must be), or fca train --base mini")
-    report(Message(f"{missing}: the miniature trains on the CPU", "warning"))
+        other = ", or fca train --base mini" if command == "train" else ""
+        raise Misuse(f"{missing}, and {base} is not for a CPU", f"fca {command} --gpus 0 (if it must be){other}")
+    does = "trains" if command == "train" else "predicts"
+    report(Message(f"{missing}: the miniature {does} on the CPU", "warning"))

@@ -8,7 +8,9 @@
                                /clips/              predicted frames; see generation.py
     data/<name>/cache/features/                     features of clips, by content
 
-Under Seer's protocol the folder is step-000100-seer.
+Other clips or samples than the default ones have a folder of their own, step-000100[-train][-seer][-2][-num-3]: of the split
+where it is not val, under Seer's protocol, of so many clips, of so many samples of each. Predicted frames lie in the folder
+without the two numbers, so that none is predicted twice.
 """
 
 import json
@@ -23,6 +25,7 @@ from fcacli import __version__
 from fcacli.config import to_dict
 from fcacli.data.dataset import usable_clips
 from fcacli.data.manifest import Clip, Split
+from fcacli.data.transcode import ENCODER
 from fcacli.errors import FcaError, Misuse, ProcessLost
 from fcacli.evaluation.feature_cache import FeatureCache
 from fcacli.evaluation.report import conditions, results, table, write_features
@@ -38,13 +41,18 @@ from fcacli.workflows.lock import locked
 from fcacli.workflows.other_runs import other_runs
 from fcacli.workflows.scorers import load
 from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
-from fcacli.workflows.seer import require_seer_data
+from fcacli.workflows.seer import UNBIASED, require_seer_data, warn_of_few
 from fcacli.workflows.trained import Trained, find_trained
 from fcacli.workspace import Workspace, remove_leftovers, write_json
 
 CLIPS = 64
 """Clips that are scored where no limit is given."""
 COPY_ROW = "copy last frame"
+SOURCE = {
+    "predictions": "generated frames, lossless; the given frames in them are the truth's",
+    "truth": f"prepared clips, H.264 at crf {ENCODER['crf']} (43 to 46 dB from the source's frames); "
+    f"given frames and {COPY_ROW} too",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class EvaluateResult:
 
     folder: Path | None
     """None where two folders were scored and nothing was to be written."""
+    predictions: Path | None
+    """Folder of the run's predicted clips; None where two folders were scored."""
     files: list[Path]
     """What to look at: report.html first, results.json last."""
     table: str
@@ -104,19 +114,22 @@ def evaluate_run(
     chosen = choose_clips(usable_clips(dataset, split, config.frames, report), CLIPS if limit is None else limit)
     truths = Truths(dataset, split, config)
     clips = truths.read(chosen, strict, report)
+    if scoring.protocol == "seer":
+        warn_of_few(len(clips), f"--limit {UNBIASED} scores more where there are more", report)
+    asked = None if limit in (None, CLIPS) else limit
     facts = Facts(config.init_frames, [truths.shape] * len(clips), all(c.text for c in clips), trained.config.base == "mini")
     given = GivenFrames(dataset, split, config, {clip.id: clip for clip in clips})
-    rows = Rows(dataset, clips, truths, given, plan(scoring, facts, report), samples, team, report)
-    folder = rows.folder(trained)
-    with locked(folder, f"run {trained.run.name} is being evaluated", "wait for its end and run this again"):
-        remove_leftovers(folder, "clips*")
+    rows = Rows(dataset, clips, truths, given, plan(scoring, facts, report), samples, asked, team, report)
+    place = rows.predictions(trained)
+    with locked(place, f"run {trained.run.name} is being evaluated", "wait for its end and run this again"):
+        remove_leftovers(place, "clips*")
         methods = [*rows.of_run_and_base(trained)]
     methods.append(Method(COPY_ROW, "baseline", [lambda name: copy_last_frame(truths(name), config.init_frames)]))
     if pipeline is not None:
         methods.append(rows.of_pipeline(pipeline, trained))
     for other in other_runs(workspace, trained, device, report) if others else ():
         try:
-            with locked(rows.folder(other), f"run {other.run.name} is being evaluated", waiting=report):
+            with locked(rows.predictions(other), f"run {other.run.name} is being evaluated", waiting=report):
                 methods.append(rows.of_other_run(other))
         except ProcessLost:
             raise
@@ -124,14 +137,23 @@ def evaluate_run(
             report(Message(f"run {other.run.name} has no row: {error.message}", "warning"))
     dismiss(team)
     said = {
-        **conditions(config.init_frames, [truths.shape], "generated frames, lossless"),
+        **conditions(config.init_frames, [truths.shape], SOURCE),
         "split": split,
         "left_out": [clip.id for clip in chosen if clip.id not in truths.content],
         "sampling": to_dict(rows.sampling(trained)),
+        "noise": _noise(rows.sampling(trained).seed, samples),
         "truth": f"frames sampled as in training, fit {config.fit}",
     }
-    with locked(folder, f"run {trained.run.name} is being evaluated", waiting=report):
+    with locked(rows.folder(trained), f"run {trained.run.name} is being evaluated", waiting=report):
         return _write(trained, methods, rows, said)
+
+
+def _noise(seed: int, samples: int) -> str:
+    """What an interval over clips does not hold."""
+    over = "intervals are over clips, not over noise"
+    if samples == 1:
+        return f"every clip is sampled from the same noise (seed {seed}); {over}: --num 3"
+    return f"every clip is sampled from the same {samples} noises (seeds {seed} to {seed + samples - 1}); {over}"
 
 
 def choose_clips(clips: Sequence[Clip], limit: int) -> list[Clip]:
@@ -164,7 +186,8 @@ def _write(trained: Trained, methods: Sequence[Method], rows: Rows, said: dict[s
     write_report(folder / "report.html", numbers, methods, clips, trained.config.clip.fps, training=_log(trained.run))
     write_json(folder / "results.json", numbers)
     files = [folder / "report.html", *pictures, folder / "results.json"]
-    return EvaluateResult(folder, files, table(scored, len(names), said, scorers.conditions(), plan.missing), numbers)
+    text = table(scored, len(names), said, scorers.conditions(), plan.missing)
+    return EvaluateResult(folder, rows.predictions(trained) / "clips", files, text, numbers)
 
 
 def _log(run: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """`fca eval --pred DIR --real DIR`: any two folders of videos, whatever tool made them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,8 +11,10 @@ import numpy as np
 
 from fcacli import __version__
 from fcacli.data.images import Unreadable
+from fcacli.data.sampling import SEER_SIZE
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.feature_cache import FeatureCache
+from fcacli.evaluation.frame import psnr
 from fcacli.evaluation.pairs import Pairs, listed, pair, pair_common, read_video
 from fcacli.evaluation.report import conditions, results, table, write_features
 from fcacli.evaluation.scoring import Clips, Method, copy_last_frame, score
@@ -23,11 +25,14 @@ from fcacli.workflows.evaluate_pictures import write_report
 from fcacli.workflows.evaluate_rows import content_of
 from fcacli.workflows.scorers import load
 from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
+from fcacli.workflows.seer import warn_of_few
 from fcacli.workflows.trained import choose_device
 from fcacli.workspace import cache_home, write_json
 
 FPS = 8.0
 """Of the videos on the page; a score knows no frame rate."""
+CODEC_NOISE = 45.0
+"""dB from the truth above which a predicted frame is taken for the true one: a good codec's copy of it is about as near."""
 
 
 def evaluate_folders(
@@ -62,9 +67,23 @@ def evaluate_folders(
     if scoring.prepend_given and not given:
         raise Misuse("true given frames in front need to know how many: --given", "--given 2")
     pairs = pair_common(pred, real, report) if intersect else pair(pred, real)
-    videos = _Videos(pairs, given, scoring.prepend_given)
+    videos = _Videos(pairs, real, given, scoring.prepend_given)
     found = _read(videos, strict, intersect, report)
+    if not given and (alike := _alike(found.values())):
+        report(
+            Message(
+                f"the first {alike} frame{'s' if alike > 1 else ''} of every predicted video {'are' if alike > 1 else 'is'} "
+                f"the true {'ones' if alike > 1 else 'one'}, like given frames: the scores are inflated if they are; "
+                f"--given {alike} leaves them out",
+                "warning",
+            )
+        )
     facts = Facts(given, [clip.shape for clip in found.values()], all(clip.text for clip in found.values()), mini=False)
+    if scoring.protocol == "seer":
+        if sizes := sorted({f"{w}x{h}" for _, h, w, _ in facts.shapes} - {f"{SEER_SIZE}x{SEER_SIZE}"}):
+            said_of = f"Seer's numbers are of {SEER_SIZE}x{SEER_SIZE} pixels, these of {', '.join(sizes)} do not compare"
+            report(Message(f"{said_of}; give both folders that size", "warning"))
+        warn_of_few(len(found), "more videos in both folders", report)
     planned = plan(scoring, facts, report)
     methods = [Method("prediction", "method", [videos.predicted])]
     if given:
@@ -74,8 +93,7 @@ def evaluate_folders(
     interval = bootstrap_set if scoring.intervals else None
     with _features() as folder:
         scored = score(methods, clips, scorers.frames, scorers.sets, FeatureCache(folder), interval, report)
-    kinds = sorted({path.suffix.lower() or "images" for both in pairs.values() for path in both})
-    said = conditions(given, facts.shapes, f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts")
+    said = conditions(given, facts.shapes, {"predictions": _kinds(pairs, 0), "truth": _kinds(pairs, 1)})
     said["left_out"] = [name for name in pairs if name not in found]
     numbers = results(
         scored,
@@ -95,7 +113,13 @@ def evaluate_folders(
         write_features(out, scored)
         write_report(files[0], numbers, methods, clips, FPS)
         write_json(files[1], numbers)
-    return EvaluateResult(out, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
+    return EvaluateResult(out, None, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
+
+
+def _kinds(pairs: Pairs, side: int) -> str:
+    """What the videos of one side are decoded from."""
+    kinds = sorted({"images" if both[side].is_dir() else both[side].suffix.lower() for both in pairs.values()})
+    return f"decoded files ({', '.join(kinds)}); what a lossy codec changed counts"
 
 
 @contextmanager
@@ -119,13 +143,15 @@ class _Clip:
     """(T, H, W, 3)"""
     content: str
     text: str
+    alike: int
+    """First frames that both have, but for codec noise."""
 
 
 class _Videos:
     """The videos of the pairs, decoded when asked for; the last few stay in memory."""
 
-    def __init__(self, pairs: Pairs, given: int, prepend: bool):
-        self.pairs, self.given, self.prepend = pairs, given, prepend
+    def __init__(self, pairs: Pairs, real: Path, given: int, prepend: bool):
+        self.pairs, self.real, self.given, self.prepend = pairs, real, given, prepend
         self.true: Callable[[str], np.ndarray] = lru_cache(maxsize=2)(lambda name: read_video(self.pairs[name][1]))
         self.predicted: Callable[[str], np.ndarray] = lru_cache(maxsize=2)(self._predicted)
 
@@ -149,7 +175,7 @@ class _Videos:
 
     def text(self, name: str) -> str:
         """The prompt beside the true video; "" if there is none."""
-        path = self.pairs[name][1].with_name(f"{name}.txt")
+        path = self.real / f"{name}.txt"
         return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
@@ -164,8 +190,8 @@ def _read(videos: _Videos, strict: bool, intersect: bool, report: Report) -> dic
     for name in track(videos.pairs, report, "read"):
         try:
             truth = videos.true(name)
-            videos.predicted(name)
-            found[name] = _Clip(truth.shape, content_of(truth), videos.text(name))
+            alike = _first_alike(videos.predicted(name), truth)
+            found[name] = _Clip(truth.shape, content_of(truth), videos.text(name), alike)
         except Unreadable as error:
             unreadable.append(f"{name}: {error.message}")
         except FcaError as error:
@@ -177,3 +203,16 @@ def _read(videos: _Videos, strict: bool, intersect: bool, report: Report) -> dic
     for fault in faults:
         report(Message(f"{fault}; left out", "warning"))
     return found
+
+
+def _first_alike(video: np.ndarray, truth: np.ndarray) -> int:
+    """How many first frames (T, H, W, 3) both have, but for codec noise."""
+    for number in range(len(truth)):
+        if psnr(video[number : number + 1], truth[number : number + 1])[0] < CODEC_NOISE:
+            return number
+    return len(truth)
+
+
+def _alike(clips: Iterable[_Clip]) -> int:
+    """First frames that look given: those alike in every video; one that is alike to its end says nothing."""
+    return min((clip.alike for clip in clips if clip.alike < clip.shape[0]), default=0)

@@ -78,6 +78,8 @@ class Rows:
     given: GivenFrames
     plan: Plan
     samples: int
+    limit: int | None
+    """Clips asked for; None for the default."""
     team: Team
     report: Report
 
@@ -85,9 +87,18 @@ class Rows:
         own = trained.config.sample
         return seer_sampling(own) if self.plan.asked.protocol == "seer" else own
 
+    def predictions(self, trained: Trained) -> Path:
+        """Where a run's clips lie: those of one split under one protocol, however many are scored."""
+        split = "" if self.given.split == "val" else f"-{self.given.split}"
+        protocol = "" if self.plan.asked.protocol == "ours" else f"-{self.plan.asked.protocol}"
+        return trained.run / "eval" / f"{trained.checkpoint.name}{split}{protocol}"
+
     def folder(self, trained: Trained) -> Path:
-        suffix = "-seer" if self.plan.asked.protocol == "seer" else ""
-        return trained.run / "eval" / f"{trained.checkpoint.name}{suffix}"
+        """Where the results lie: no evaluation of other clips or samples writes there."""
+        limit = "" if self.limit is None else f"-{self.limit}"
+        samples = "" if self.samples == 1 else f"-num-{self.samples}"
+        place = self.predictions(trained)
+        return place.with_name(f"{place.name}{limit}{samples}")
 
     def of_run_and_base(self, trained: Trained) -> tuple[Method, Method]:
         adapted, shared = self._adapted(trained), self.dataset / "cache" / "base-predictions"
@@ -105,16 +116,17 @@ class Rows:
 
     def of_pipeline(self, pipeline: Pipeline, trained: Trained) -> Method:
         config, place = trained.config.clip, self.dataset / "cache" / "i2v-predictions"
+        about = pipeline.identity() | {"size": pipeline.stretched(config)}
         samples = pipeline_jobs(pipeline, config, self.clips, self._seeds(trained.config.sample), place)
         generate_by_pipeline(pipeline, config, _all(samples), self.given, self.team, self.report)
-        return Method(pipeline.name, "pipeline", self._videos(samples), pipeline.identity())
+        return Method(pipeline.name, "pipeline", self._videos(samples), about)
 
     def _seeds(self, sampling: SampleConfig) -> range:
         return range(sampling.seed, sampling.seed + self.samples)
 
     def _adapted(self, trained: Trained) -> list[list[Job]]:
         """The jobs of each sample."""
-        sampling, folder, found = self.sampling(trained), self.folder(trained), []
+        sampling, folder, found = self.sampling(trained), self.predictions(trained), []
         for seed in self._seeds(sampling):
             place = folder / ("clips" if seed == sampling.seed else f"clips-seed-{seed}")
             found.append(adapter_jobs(trained, replace(sampling, seed=seed), self.clips, place))

@@ -2,7 +2,8 @@
 
 It sees the last given frame and the prompt, and makes its own number of frames at its own size with its own settings. Of these
 P + 1 at equal spacing are taken, from the first, which is that given frame, to the last: the action it was asked for, whole, as
-the true clip shows the whole action. The true given frames stand in front.
+the true clip shows the whole action. The true given frames stand in front. The frame that it sees is stretched to its size, and
+what it makes is stretched back; the row says from which aspect ratio to which.
 
     data/<name>/cache/i2v-predictions/     its predictions, shared by all runs
 """
@@ -51,6 +52,27 @@ class Pipeline:
             "dtype": self.dtype,
             "frames": "its own number at its own size; of these P + 1 at equal spacing, from the last given frame on",
         }
+
+    def own_size(self) -> tuple[int, int]:
+        """Width and height that it is asked for, by its configuration.
+
+        Raises:
+            FcaError: that does not say.
+        """
+        transformer, vae = (read_json(self.folder / part / "config.json") for part in ("transformer", "vae"))
+        try:
+            scale = 2 ** (len(vae["block_out_channels"]) - 1)  # as the pipeline computes it
+            return transformer["sample_width"] * scale, transformer["sample_height"] * scale
+        except (KeyError, TypeError):
+            raise FcaError(f"--i2v {self.name}: its configuration states no size", "fetch the folder again") from None
+
+    def stretched(self, config: ClipConfig) -> str:
+        """What becomes of a frame's aspect ratio on the way into it and back."""
+        (width, height), size = self.own_size(), f"{config.width}x{config.height}"
+        if width * config.height == height * config.width:
+            return f"{size} -> {width}x{height} -> {size}, the aspect ratio kept"
+        ratios = f"aspect ratio {config.width / config.height:.2f} -> {width / height:.2f}"
+        return f"stretched {size} -> {width}x{height} -> {size}, {ratios} and back: it sees a distorted frame"
 
     @property
     def dtype(self) -> str:

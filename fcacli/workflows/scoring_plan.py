@@ -36,6 +36,8 @@ class Scoring:
 def under_protocol(asked: Scoring) -> Scoring:
     """`asked` with what its protocol sets: Seer's includes the true given frames, VideoGPT's FVD and the centred KVD.
 
+    What it asks of clips and sampling is in seer.py.
+
     Source: PROTOCOL.md, "Protocol of the published numbers" and "KVD".
 
     Raises:

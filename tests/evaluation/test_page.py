@@ -373,3 +373,14 @@ def test_large_frames_are_reduced_and_other_sizes_refused():
     assert (sprite.width, sprite.height, sprite.cells) == (512, 256, {"truth": [0, 1, 1]})
     with pytest.raises(FcaError, match="truth 600x300, other 300x300"):
         make_sprite({"truth": video, "other": video[:, :, :300]}, 100_000)
+
+
+def test_a_metric_of_which_neither_way_is_better_says_what_the_truth_has_and_orders_no_clips(tmp_path, results):
+    flickering = metric("flickering", [0.9] * len(CAPTIONS), "none", 3, truth=0.925)
+    results["metrics"]["flickering"] = results["rows"][0]["metrics"]["flickering"] = flickering
+    write_page(tmp_path / "report.html", results, clips(), given=GIVEN, fps=8)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "flickering<small>neither way is better; the true videos have 0.925</small>" in page
+    assert '<option value="psnr">' in page and '<option value="flickering">' not in page
+    chart = next(one for one in horizon_charts(results, GIVEN) if one.title == "flickering")
+    assert chart.note == "neither way is better; the true videos have 0.925"

@@ -102,3 +102,12 @@ def test_the_miniatures_metrics_are_for_the_miniature_and_seers_kvd_for_who_asks
     assert not [name for name in default_metrics(mini=False) if name.startswith("mini")]
     assert {"mini-fvd", "psnr", "fvd"} <= set(default_metrics(mini=True))
     assert "kvd-seer" not in default_metrics(mini=True)
+
+
+def test_what_the_true_videos_have_stands_where_neither_way_is_better() -> None:
+    row = _row("fca", flickering=Score(0.98, None, [0.98], [0.98, 0.98], None, 0.9312))
+    said = {**SAID, "flickering": {}}
+    assert "neither way is better, the true videos have flickering 0.9312" in table([row], 2, COMMON, said).splitlines()
+    numbers = results([row], ["a", "b"], ["1", "2"], conditions=COMMON, metric_conditions=said, missing=[], about={})
+    assert (numbers["metrics"]["flickering"]["better"], numbers["metrics"]["flickering"]["truth"]) == ("none", 0.9312)
+    assert "truth" not in numbers["metrics"]["psnr"]

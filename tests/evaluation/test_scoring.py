@@ -91,6 +91,21 @@ def test_mean_is_over_frames_then_over_clips() -> None:
     assert score.best_of is None
 
 
+def test_a_metric_that_a_still_picture_wins_has_no_best_sample_and_says_what_the_truth_has() -> None:
+    from fcacli.evaluation.flickering import temporal_flickering
+
+    flickering = FrameScorer("flickering", lambda p, truth, given, text: temporal_flickering(p[given - 1 :]), {})
+    methods = [
+        Method("fca", "method", [_shifted(9), _shifted(30)]),
+        Method("copy", "baseline", [lambda name: copy_last_frame(_truth(name), 2)]),
+    ]
+    ours, copied = (row.metrics for row in _score(methods, frames=[PSNR, flickering]))
+    natural = np.mean([temporal_flickering(_truth(name)[1:]).mean() for name in NAMES])
+    assert copied["flickering"].value == 1.0 > natural
+    assert ours["flickering"].truth == copied["flickering"].truth == pytest.approx(natural)
+    assert ours["flickering"].best_of is None and ours["psnr"].best_of is not None and ours["psnr"].truth is None
+
+
 def test_of_several_samples_the_score_is_the_mean_and_the_best_is_named_as_such() -> None:
     samples = [[np.array([10.0, 20.0]), np.array([30.0, 30.0])], [np.array([20.0, 30.0]), np.array([10.0, 10.0])]]
     score = summarise("psnr", samples)

@@ -79,6 +79,20 @@ def test_fresh_noise_is_that_of_a_diffusers_pipeline_with_this_scheduler(
     assert (ours - plain).abs().max() > 0.01
 
 
+def test_ddim_is_that_of_the_same_noise_levels_whatever_the_scheduler_of_the_base(
+    base: CogVideoX, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+
+    given, shape = encode_given(base, _init_frames(), "pushing a cup"), base.latent_shape(CLIP)
+    config, plain = base.scheduler.config, STEPS
+    monkeypatch.setitem(base._parts, "scheduler", diffusers.CogVideoXDPMScheduler.from_config(config))
+    ours, others = (sample(base, TextOnly(), *given, shape, c) for c in (replace(plain, sampler="ddim"), plain))
+    monkeypatch.setitem(base._parts, "scheduler", diffusers.CogVideoXDDIMScheduler.from_config(config))
+    assert torch.equal(ours, _from_pipeline(base, "pushing a cup", plain))
+    assert (ours - others).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("steps", [4, 7])
 def test_a_step_of_fresh_noise_keeps_the_clean_video_and_nothing_of_the_noise(base: CogVideoX, steps: int) -> None:
     """With a model that is always right, every step's noisy video is the true one under noise drawn in that step, and none is

@@ -55,6 +55,17 @@ def test_pngs_are_exact(tmp_path: Path) -> None:
     assert (read_pngs(tmp_path / "frames") == frames).all()
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_over_a_thousand_pngs_keep_their_order(tmp_path: Path, old: bool) -> None:
+    frames = np.zeros((1002, 1, 1, 3), np.uint8)
+    frames[:, 0, 0, 0], frames[:, 0, 0, 1] = np.arange(1002) // 256, np.arange(1002) % 256
+    paths = write_pngs(tmp_path, frames)
+    assert [paths[0].name, paths[-1].name] == ["0000.png", "1001.png"] and paths == sorted(paths)
+    for number, path in enumerate(paths if old else ()):  # as earlier versions named them
+        path.rename(tmp_path / f"{number:03d}.png")
+    assert (read_pngs(tmp_path) == frames).all()
+
+
 def test_a_broken_or_missing_frame_is_named(tmp_path: Path) -> None:
     write_pngs(tmp_path, _frames(count=2))
     (tmp_path / "001.png").write_bytes(b"no picture")

@@ -110,6 +110,8 @@ def test_the_words_hold_every_figure_and_condition() -> None:
     for words in ("abacus", "2026-11-23", "commit abc", "f00d", "mini-FVD", "Nothing was tried", "0.001"):
         assert words in said
     assert " FVD" not in said.replace("mini-FVD", "")
+    for shown in (said, text(results(lines))):
+        assert "with the true given ones in front of every row, the base's too" in shown
 
 
 TRIED = [

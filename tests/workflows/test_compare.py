@@ -1,6 +1,7 @@
 """Claims about `fca compare`: which results are compared, under which conditions, and what is said of them."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def write_results(folder: Path, gain: float = 0.0, seed: int = 1, clips: range =
     results = {
         "kind": "run",
         "run": folder.name,
+        "step": 4,
         "protocol": "ours",
         "samples": 1,
         "clips": len(clips),
@@ -48,7 +50,14 @@ def write_results(folder: Path, gain: float = 0.0, seed: int = 1, clips: range =
             {"name": "fca, step 4", "role": "method", "metrics": metrics, "features": {"mini-fvd": "features/m.npz"}},
             {"name": "copy last frame", "role": "baseline", "metrics": baseline, "features": {}},
         ],
-        "conditions": {"given_frames": 2, "size": "48x48", "scored_frames": "2..15", "sampling": {"steps": 12}},
+        "conditions": {
+            "given_frames": 2,
+            "size": "48x48",
+            "scored_frames": "2..15",
+            "split": "val",
+            "noise": "",
+            "sampling": {"steps": 12},
+        },
     }
     for place, value in changed.items():
         holder = results["conditions"] if place in results["conditions"] else results
@@ -81,7 +90,7 @@ def test_every_metric_is_compared_clip_by_clip_in_its_own_direction(pair):
         assert (one.first, one.value) == pytest.approx((ours[name]["value"], theirs[name]["value"]))
         assert one.difference.value == pytest.approx(theirs[name]["value"] - ours[name]["value"])
     assert {name: one.verdict for name, one in metrics.items()} == {
-        **{"psnr": "better", "lpips": "better", "flickering": "undecided", "mini-fvd": "better"}
+        **{"psnr": "better", "lpips": "better", "flickering": "", "mini-fvd": "better"}
     }
     assert metrics["lpips"].difference.value < 0
     assert compare(workspace, [b, a]).others[0][1]["psnr"].verdict == "worse"
@@ -115,7 +124,7 @@ def test_clips_are_paired_by_content_whatever_their_order_and_names(pair):
 )
 def test_unlike_conditions_are_refused_unless_told(tmp_path, changed, said):
     a, b = str(write_results(tmp_path / "a")), str(write_results(tmp_path / "b", seed=2, **changed))
-    said = said.format(a=a, b=b)
+    said = said.format(a=f"{a} (step 4, val, 40 clips)", b=f"{b} (step 4, val, 40 clips)")
     with pytest.raises(FcaError, match=re.escape(said)) as caught:
         compare(Workspace(tmp_path), [a, b])
     shared = 30 if "clips" in changed else 40
@@ -132,8 +141,8 @@ def test_unlike_conditions_are_refused_unless_told(tmp_path, changed, said):
 
 
 def test_how_a_method_samples_is_said_and_no_hindrance(tmp_path):
-    a, b = (str(write_results(tmp_path / n, seed=i, sampling={"steps": 9 + i})) for i, n in enumerate("ab"))
-    assert compare(Workspace(tmp_path), [a, b]).noted == [f"{b}: sampling: steps: 9 -> 10"]
+    a, b = (str(write_results(tmp_path / n, seed=i, sampling={"steps": 9 + i}, noise=f"seed {i}")) for i, n in enumerate("ab"))
+    assert compare(Workspace(tmp_path), [a, b]).noted == [f"{b} (step 4, val, 40 clips): sampling: steps: 9 -> 10"]
 
 
 def test_a_metric_under_other_conditions_is_not_compared(pair):
@@ -159,6 +168,22 @@ def test_features_that_are_not_those_of_the_value_are_not_used(pair):
         compare(workspace, [a, b])
 
 
+def test_a_still_video_is_no_better_by_what_a_still_video_wins(pair):
+    workspace, a, b = pair
+    for path, more in ((a, {"truth": 0.91}), (b, {})):  # as earlier versions wrote it, higher would be better
+        results = json.loads(Path(path).read_text())
+        for row in results["rows"][:1]:
+            row["metrics"]["flickering"] |= {"per_clip": [0.9 if path == a else 1.0] * CLIPS, **more}
+        write_json(Path(path), results)
+    found = compare(workspace, [a, b])
+    one = found.others[0][1]["flickering"]
+    assert one.difference.value == pytest.approx(0.1) and one.verdict == ""
+    assert one.note == "neither way is better; the true videos have 0.910"
+    line = next(line for line in table(found).splitlines() if line.startswith("flickering"))
+    assert line.endswith("  neither way is better; the true videos have 0.910")
+    assert "verdict" not in as_json(found)["others"][0]["metrics"]["flickering"]
+
+
 def test_of_one_file_the_rows_are_compared(pair):
     workspace, a, _ = pair
     found = compare(workspace, [a])
@@ -175,6 +200,20 @@ def test_runs_are_found_by_name_and_folders_by_path(tmp_path):
     assert [found.first.results["run"], found.others[0][0].results["run"]] == ["one step-000004", "two step-000004"]
     folder = tmp_path / "runs" / "one" / "eval" / "step-000002"
     assert compare(workspace, [str(folder), "two"]).first.results["run"] == "one step-000002"
+
+
+def test_a_run_is_compared_by_the_default_evaluation_of_its_last_checkpoint(tmp_path):
+    workspace = Workspace(tmp_path)
+    names = ("step-000010", "step-000002", "step-000010-train-2", "step-000012-2")  # written in this order
+    for run, left_out in (("one", 0), ("two", 1), ("three", 2)):
+        write_json(tmp_path / "runs" / run / "config.json", {"created": run})
+        for name in names[left_out:]:
+            split, step = "train" if "train" in name else "val", int(name[5:11])
+            file = write_results(tmp_path / "runs" / run / "eval" / name, run=run, step=step, split=split)
+            os.utime(file, (names.index(name), names.index(name)))
+    assert compare(workspace, ["one", "two"]).first.label == "one (step 10, val, 40 clips)"
+    assert compare(workspace, ["two", "one"]).first.label == "two (step 2, val, 40 clips)"
+    assert compare(workspace, ["three", "one"]).first.label == "three (step 12, val, 40 clips)"
 
 
 def test_what_is_wrong_with_what_was_named_is_said(pair, tmp_path):
@@ -226,8 +265,16 @@ def test_fewer_than_two_common_clips_are_refused(tmp_path):
 
 def test_of_five_clips_nothing_is_decided(tmp_path):
     names = [str(write_results(tmp_path / name, gain, clips=range(5))) for name, gain in (("a", 0.0), ("b", 3.0))]
-    found = compare(Workspace(tmp_path), names).others[0][1]
-    assert found["psnr"].difference.real and {one.verdict for one in found.values()} == {"too few clips"}
+    said = []
+    found = compare(Workspace(tmp_path), names, report=said.append)
+    for one in found.others[0][1].values():
+        assert one.difference is None and one.verdict == "" and one.note.startswith("too few clips")
+    assert "5 clips are too few: nothing is decided below 6" in [event.text for event in said if isinstance(event, Message)]
+    plain = as_json(found)["others"][0]["metrics"]["psnr"]
+    assert not {"p", "interval", "difference", "verdict"} & set(plain) and plain["value"] > plain["first"]
+    assert "resamples" not in table(found)
+    six = [str(write_results(tmp_path / f"six-{name}", gain, clips=range(6))) for name, gain in (("a", 0.0), ("b", 3.0))]
+    assert compare(Workspace(tmp_path), six).others[0][1]["psnr"].verdict == "better"
 
 
 def test_the_table_and_json_say_the_same(pair, monkeypatch):
@@ -240,7 +287,8 @@ def test_the_table_and_json_say_the_same(pair, monkeypatch):
     line = next(line for line in outcome.stdout.splitlines() if line.startswith("PSNR (dB)"))
     low, high = one["interval"]
     assert f"{one['difference']:+.3f} [{low:+.3f}, {high:+.3f}]" in line and line.endswith("better")
-    assert found["clips"] == CLIPS and found["first"]["label"] == "a" and found["conditions"]["given_frames"] == 2
+    assert found["first"]["label"] == "a (step 4, val, 40 clips)"
+    assert found["clips"] == CLIPS and found["conditions"]["given_frames"] == 2
     assert "40 clips, the same for all, at 48x48, frames 2..15" in outcome.stdout
     assert "4 comparisons: of 20 without any difference one is expected to look real" in outcome.stdout
     assert json.dumps(as_json(compare(workspace, ["a", "b"])), allow_nan=False)

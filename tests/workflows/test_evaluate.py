@@ -16,6 +16,7 @@ from fcacli.events import Event, Message, Progress
 from fcacli.mini.features import MiniFeatures
 from fcacli.prediction.video import read_pngs, write_pngs
 from fcacli.workflows import generation
+from fcacli.workflows.devices import choose_eval_device
 from fcacli.workflows.evaluate import COPY_ROW, choose_clips, evaluate_run
 from fcacli.workflows.evaluate_rows import BASE_ROW
 from fcacli.workflows.scoring_plan import Scoring
@@ -52,6 +53,10 @@ def test_scores_the_run_beside_base_and_copy_last_frame(workspace: Workspace) ->
     assert all(words in page for words in (*numbers["names"], "pushing cup 1", BASE_ROW, COPY_ROW))
     assert [row["role"] for row in numbers["rows"]] == ["method", "baseline", "baseline"]
     assert len(set(numbers["content"])) == VAL_CLIPS
+    source = numbers["conditions"]["source"]
+    assert "lossless" in source["predictions"] and "H.264 at crf 10" in source["truth"] and COPY_ROW in source["truth"]
+    noise = "every clip is sampled from the same noise (seed 0); intervals are over clips, not over noise: --num 3"
+    assert numbers["conditions"]["noise"] == noise and page.count(noise) == 2
     assert {one["metric"] for one in numbers["missing"]} >= {"fvd", "kvd", "fid"}
 
 
@@ -60,12 +65,12 @@ def test_an_evaluated_clip_is_bit_for_bit_what_predict_gives(workspace: Workspac
     from fcacli.data.manifest import read_split
     from fcacli.workflows.predict import predict
 
-    folder = evaluate_run(workspace, limit=1).folder
+    folder = evaluate_run(workspace, limit=1).predictions
     assert folder is not None
     clip = choose_clips(read_split(workspace.data / "toy", "val"), 1)[0]
     write_pngs(tmp_path / "given", sample_frames(workspace.data / "toy", "val", clip, CLIP)[:2])
     predicted = predict(workspace, tmp_path / "given", clip.text)
-    assert (read_pngs(predicted.folder / "frames") == read_pngs(folder / "clips" / clip.id)).all()
+    assert (read_pngs(predicted.folder / "frames") == read_pngs(folder / clip.id)).all()
 
 
 def test_interrupted_evaluation_goes_on_and_scores_the_same(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +122,9 @@ def test_another_adapter_under_the_same_names_is_not_scored_from_the_old_clips(
 
 
 def test_a_damaged_frame_is_named(workspace: Workspace) -> None:
-    folder = evaluate_run(workspace, limit=1).folder
+    folder = evaluate_run(workspace, limit=1).predictions
     assert folder is not None
-    frame = next((folder / "clips").rglob("007.png"))
+    frame = next(folder.rglob("007.png"))
     frame.write_bytes(b"")
     with pytest.raises(FcaError, match=r"007\.png"):
         evaluate_run(workspace, limit=1)
@@ -187,6 +192,7 @@ def test_several_samples_are_other_ones_and_only_the_new_are_generated(workspace
     assert scores[1]["best_of"]["value"] >= scores[0]["value"]
     assert scores[0]["value"] != scores[1]["value"]
     assert two.results["samples"] == 2
+    assert "the same 2 noises (seeds 0 to 1)" in two.results["conditions"]["noise"]
     assert "best_of" not in scores[0]
     with pytest.raises(Misuse, match="--num"):
         evaluate_run(workspace, samples=0)
@@ -225,17 +231,52 @@ def test_seers_protocol_wants_seers_frames_and_keeps_its_numbers_apart(workspace
     (workspace.data / "toy" / "dataset.json").write_text(json.dumps({"name": "toy", "reader": "ssv2", "form": form}))
     events: list[Event] = []
     result = evaluate_run(workspace, limit=1, scoring=scoring, report=events.append)
-    assert result.folder == workspace.runs / "first" / "eval" / "step-000004-seer"
+    assert result.folder == workspace.runs / "first" / "eval" / "step-000004-seer-1"
     sampling = result.results["conditions"]["sampling"]
-    assert (sampling["steps"], sampling["guidance"]) == (30, 7.5)
+    assert (sampling["steps"], sampling["guidance"], sampling["sampler"]) == (30, 7.5, "ddim")
     assert result.results["protocol"] == "seer"
-    assert any("of 2 given of 12 frames" in e.text for e in events if isinstance(e, Message))
+    said = " ".join(e.text for e in events if isinstance(e, Message) and e.level == "warning")
+    assert "on ssv2 are of 2 given of 12 frames at 256x256, these of 2 of 16 at 32x32 do not compare" in said
+    assert "fca prepare ssv2 RAW --protocol seer --frames 12 --name toy-12; fca train --new --data toy-12 --frames 12" in said
+    assert "1 clips: FVD is the higher" in said and "--limit 2048" in said
+
+
+def test_other_clips_or_samples_leave_the_default_evaluation_alone(workspace: Workspace) -> None:
+    shutil.copytree(workspace.data / "toy" / "val", workspace.data / "toy" / "train")
+    default = evaluate_run(workspace, scoring=FAST)
+    assert default.folder is not None
+    before = {path: path.read_bytes() for path in default.folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    folders = [
+        evaluate_run(workspace, scoring=FAST, split="train", limit=2).folder,
+        evaluate_run(workspace, scoring=FAST, limit=2).folder,
+        evaluate_run(workspace, scoring=FAST, limit=2, samples=2).folder,
+        evaluate_run(workspace, scoring=FAST, limit=64).folder,
+    ]
+    names = ["step-000004-train-2", "step-000004-2", "step-000004-2-num-2", "step-000004"]
+    assert folders == [default.folder.with_name(name) for name in names]
+    assert {path: path.read_bytes() for path in before} == before
+    assert json.loads((default.folder.with_name(names[0]) / "results.json").read_text())["conditions"]["split"] == "train"
 
 
 def test_a_larger_limit_only_adds_clips() -> None:
     clips = list(range(50))
     assert choose_clips(clips, 20)[:5] == choose_clips(clips, 5)  # type: ignore[arg-type, comparison-overlap]
     assert sorted(choose_clips(clips, 99)) == clips  # type: ignore[arg-type, type-var]
+
+
+def test_a_missing_gpu_is_no_hindrance_to_the_miniature_and_said(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said: list[Event] = []
+    with pytest.raises(Misuse, match=r"--gpus 1, but no CUDA device is available here, and .* is not for a CPU") as refused:
+        choose_eval_device(workspace, "first", 1, None, said.append)
+    assert refused.value.hint == "fca eval --gpus 0 (if it must be)"
+    config = json.loads((workspace.runs / "first" / "config.json").read_text())
+    config["config"]["base"] = "mini"
+    (workspace.runs / "first" / "config.json").write_text(json.dumps(config))
+    assert choose_eval_device(workspace, "first", 1, None, said.append) == "cpu"
+    texts = [event.text for event in said if isinstance(event, Message) and event.level == "warning"]
+    assert texts == ["--gpus 1, but no CUDA device is available here: the miniature predicts on the CPU"]
+    assert choose_eval_device(workspace, "nothing", 0, None, said.append) == "cpu"
 
 
 def test_missing_runs_data_and_checkpoints_are_named(workspace: Workspace, tmp_path: Path, tiny_base_folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`evaluate_folders`: whatever a tool wrote, matched by name, read exactly, and one clear error for what does not match."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from trained_run import source_video
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.frame import psnr
 from fcacli.events import Event, Message
-from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_pngs
+from fcacli.prediction.video import read_pngs, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.evaluate import COPY_ROW
 from fcacli.workflows.evaluate_folders import evaluate_folders
 from fcacli.workflows.scoring_plan import Scoring
@@ -53,17 +54,20 @@ def test_every_kind_of_video_is_matched_with_pngs_by_name(tmp_path: Path, suffix
         _write_av(path, source_video(0, 16), "libvpx-vp9" if suffix == "webm" else "mpeg4")
     result = evaluate_folders(tmp_path / "theirs", real)
     assert result.results["metrics"]["psnr"]["value"] > 28
-    assert f".{suffix}" in result.results["conditions"]["source"]
+    source = result.results["conditions"]["source"]
+    assert f"(.{suffix})" in source["predictions"] and "(images)" in source["truth"]
 
 
-def _write_av(path: Path, frames: np.ndarray, codec: str) -> None:
+def _write_av(path: Path, frames: np.ndarray, codec: str, options: dict[str, str] | None = None) -> None:
     import av
 
+    path.parent.mkdir(exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=8)
-        stream.bit_rate = 4_000_000
+        stream = container.add_stream(codec, rate=8, options=options or {})
+        if options is None:
+            stream.bit_rate = 4_000_000
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = "rgb24" if codec == "libx264rgb" else "yuv420p"
         for pixels in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
@@ -157,6 +161,44 @@ def test_true_given_frames_go_in_front_of_predictions_with_and_without_their_own
         evaluate_folders(tmp_path / "short", real, scoring=scoring)
 
 
+@pytest.mark.parametrize(("files", "shown"), [("pngs", 1), ("pngs", 2), ("mp4", 2)])
+def test_given_frames_that_were_not_named_are_noticed(tmp_path: Path, files: str, shown: int) -> None:
+    for number in range(3):
+        truth = source_video(number, frames=8)
+        video = np.clip(truth.astype(int) + 9, 0, 255).astype(np.uint8)
+        same = {1: shown + 1, 2: 8}.get(number, shown)  # a scene may stand still a little longer, or to its end
+        video[:same] = truth[:same]
+        write_pngs(tmp_path / "real" / f"v{number}", truth)
+        if files == "mp4":
+            _write_av(tmp_path / "pred" / f"v{number}.mp4", video, "libx264rgb", {"crf": "4"})
+        else:
+            write_pngs(tmp_path / "pred" / f"v{number}", video)
+    events: list[Event] = []
+    evaluate_folders(tmp_path / "pred", tmp_path / "real", scoring=FAST, report=events.append)
+    said = _warnings(events)
+    assert len(said) == 1 and f"--given {shown} leaves them out" in said[0] and f"the first {shown} frame" in said[0]
+    events.clear()
+    evaluate_folders(tmp_path / "pred", tmp_path / "real", given=shown, scoring=FAST, report=events.append)
+    assert _warnings(events) == []
+
+
+def test_predictions_of_their_own_and_equal_folders_are_no_given_frames(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    write_pngs(pred / "v0", source_video(0, 16))
+    events: list[Event] = []
+    evaluate_folders(pred, real, scoring=FAST, report=events.append)
+    evaluate_folders(real, real, scoring=FAST, report=events.append)
+    assert _warnings(events) == []
+
+
+def test_under_seers_protocol_another_size_and_few_clips_are_said(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path)
+    events: list[Event] = []
+    evaluate_folders(pred, real, given=2, scoring=Scoring(metrics=("psnr",), protocol="seer"), report=events.append)
+    size, few = _warnings(events)
+    assert "of 256x256 pixels, these of 48x40" in size and few.startswith("3 clips: FVD is the higher")
+
+
 def test_prompts_beside_the_true_videos_are_read_where_a_metric_needs_them(tmp_path: Path) -> None:
     pred, real = _folders(tmp_path, count=2)
     scoring = Scoring(metrics=("psnr", "mini-clip-text"))
@@ -220,9 +262,49 @@ def test_features_are_kept_by_content_and_a_cache_that_cannot_be_written_is_no_h
 
 def test_two_videos_of_one_name_are_refused(tmp_path: Path) -> None:
     pred, real = _folders(tmp_path, count=1)
+    shutil.rmtree(pred / "v0")
     write_mp4(pred / "v0.mp4", source_video(0, 16), 8)
-    with pytest.raises(FcaError, match="two videos named 'v0'"):
+    (pred / "v0.mov").write_bytes((pred / "v0.mp4").read_bytes())
+    with pytest.raises(FcaError, match=r"two videos named .v0.: v0\.mov and v0\.mp4"):
         evaluate_folders(pred, real)
+
+
+def test_of_several_forms_of_one_video_the_most_exact_is_scored(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=1)
+    exact = evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"]
+    frames, other = read_pngs(pred / "v0"), source_video(1, 16)
+    write_gif(pred / "v0.gif", other, 8, hold=0)
+    write_mp4(pred / "v0.mp4", other, 8)
+    np.save(pred / "v0.npy", other)
+    assert evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"] == exact
+    shutil.rmtree(pred / "v0")
+    np.save(pred / "v0.npy", frames)
+    assert evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"] == exact
+    (pred / "v0.npy").unlink()
+    write_mp4(pred / "v0.mp4", frames, 8)
+    found = evaluate_folders(pred, real, given=2, scoring=FAST).results
+    assert "(.mp4)" in found["conditions"]["source"]["predictions"]
+    assert found["metrics"]["psnr"]["value"] == pytest.approx(exact["psnr"]["value"], abs=1)
+
+
+def test_what_predict_and_a_validation_leave_can_be_scored(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, count=1)
+    exact = evaluate_folders(pred, real, given=2, scoring=FAST).results["metrics"]
+    frames, other = read_pngs(pred / "v0"), source_video(1, 16)
+    predicted = tmp_path / "predictions" / "v0"
+    write_pngs(predicted / "frames", frames)
+    write_mp4(predicted / "prediction.mp4", other, 8)
+    write_gif(predicted / "prediction.gif", other, 8)
+    write_png(predicted / "contact_sheet.png", other[0])
+    assert evaluate_folders(tmp_path / "predictions", real, given=2, scoring=FAST).results["metrics"] == exact
+    validation = tmp_path / "validation"
+    write_pngs(validation / "v0", frames)
+    write_mp4(validation / "v0.mp4", other, 8)
+    write_png(validation / "clips.png", other[0])
+    (validation / "v0.json").write_text("{}")
+    assert evaluate_folders(validation, real, given=2, scoring=FAST).results["metrics"] == exact
+    write_png(validation / "v0" / "contact_sheet.png", other[0])
+    assert evaluate_folders(validation, real, given=2, scoring=FAST).results["metrics"] == exact
 
 
 def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:

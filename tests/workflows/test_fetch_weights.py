@@ -185,6 +185,7 @@ def test_the_table_says_what_is_here_what_is_missing_and_what_is_refused_without
     assert f"verified: {cache_folder() / 'alex.pth'}" in said
     assert "refused: " in said and "missing; fca weights --fetch inception" in said
     for row in survey():
+        assert row.path or all(f"sha256 of {f}: {s}" in said for f, s in [*row.sha256.items()][:1])
         assert row.what in said and row.licence in said and (row.path or row.source in said)
     rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["weights", "--json"]).stdout)["weights"]}
     assert list(rows) == list(WEIGHTS) and rows["inception"]["path"] is None

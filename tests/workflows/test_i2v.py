@@ -16,6 +16,7 @@ from fcacli.events import Event, Progress
 from fcacli.workflows import i2v
 from fcacli.workflows.evaluate import evaluate_run
 from fcacli.workflows.scoring_plan import Scoring
+from fcacli.workspace import write_json
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +67,7 @@ def test_its_row_is_generated_once_for_all_runs(
     row = first.results["rows"][-1]
     assert (row["name"], row["role"]) == (str(pipeline_folder), "pipeline")
     assert row["about"]["fingerprint"]
+    assert row["about"]["size"] == "32x32 -> 32x32 -> 32x32, the aspect ratio kept"
     assert _made(events) == VAL_CLIPS
     assert row["metrics"]["psnr"]["value"] not in [other["metrics"]["psnr"]["value"] for other in first.results["rows"][:-1]]
     events.clear()
@@ -73,6 +75,17 @@ def test_its_row_is_generated_once_for_all_runs(
     assert _made(events) is None
     assert again.results["rows"][-1]["metrics"] == row["metrics"]
     assert len(list((workspace.data / "toy" / "cache" / "i2v-predictions").glob("[!.]*"))) == VAL_CLIPS
+
+
+def test_a_frame_that_it_stretches_is_said(tmp_path: Path) -> None:
+    write_json(tmp_path / "transformer" / "config.json", {"sample_width": 90, "sample_height": 60})
+    write_json(tmp_path / "vae" / "config.json", {"block_out_channels": [128, 256, 256, 512]})
+    pipeline = i2v.Pipeline("theirs", tmp_path, "cpu")
+    said = "stretched 32x32 -> 720x480 -> 32x32, aspect ratio 1.00 -> 1.50 and back: it sees a distorted frame"
+    assert pipeline.stretched(CLIP) == said
+    write_json(tmp_path / "vae" / "config.json", {})
+    with pytest.raises(FcaError, match="its configuration states no size"):
+        pipeline.stretched(CLIP)
 
 
 def _made(events: list[Event]) -> int | None:

@@ -11,6 +11,8 @@ COLUMNS = (
 )
 IN_TERMINAL = (0, 1, 2, 4, 5, 6, 8, 10, 11, 12)
 """Columns that fit there."""
+IN_FRONT = "of all frames, with the true given ones in front of every row, the base's too"
+"""What the distances of sets are computed on."""
 Line = Mapping[str, Any]
 
 
@@ -26,7 +28,7 @@ def text(results: Mapping[str, Any]) -> str:
     if above := [line for line in results["lines"] if "fca_above" in line and line["group"] != "ablation"]:
         shown = [f"FCA minus {line['title']}: {above_of(line)}" for line in above if line["parameters"]]
         parts.append("\n".join(shown))
-    return "\n\n".join(part for part in parts if part) + "\n[95 % bootstrap interval over clips]"
+    return "\n\n".join(part for part in parts if part) + f"\n[95 % bootstrap interval over clips]; mini-FVD: {IN_FRONT}"
 
 
 def cells(line: Line) -> list[str]:
@@ -140,7 +142,8 @@ def _conditions(results: Mapping[str, Any]) -> str:
             " others within 3 pixels of theirs",
             "given (dB): PSNR of the model's own version of the given frames, which the given ones replace in all others",
             "mini-FVD, mini-KVD: Frechet distance and unbiased cubic-kernel distance on features of the bundled 3-D network,"
-            " against the true versions of the same clips; comparable with nothing but each other, at equal numbers of clips;"
+            f" {IN_FRONT}, against the true versions of the same clips;"
+            " comparable with nothing but each other, at equal numbers of clips;"
             " below 256 clips they say little",
             "multiply-adds: of one call of the model for one clip, what is computed once per clip not counted",
             "s/step, s/clip: median time of a training step, and of predicting one clip with all its denoising steps",
