@@ -11,6 +11,7 @@ from raw_videos import cut, moving_square, write_ssv2, write_video
 
 from fcacli.data.decode import decode
 from fcacli.data.manifest import read_split
+from fcacli.data.sampling import Form
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Progress
 from fcacli.workflows.lock import locked
@@ -146,6 +147,15 @@ def test_without_val_some_of_train_is_held_out(workspace, tmp_path):
             assert (result.folder / split / clip.file_name).is_file()
     again = run(copy, workspace)[0]
     assert again.made == 0 and again.counts == result.counts and len(list(result.folder.glob("*/videos/*"))) == 5
+
+
+def test_the_form_does_not_decide_what_is_held_out(tmp_path):
+    raw = write_ssv2(tmp_path / "raw", {"train": [(str(n), f"caption {n}") for n in range(12)]})
+    ids = []
+    for number, form in enumerate((Form(), Form(frames=16, width=32, height=32), Form(frames=4))):
+        result = run(raw, Workspace(tmp_path), name=f"form{number}", form=form)[0]
+        ids.append([clip.id for clip in read_split(result.folder, "val")])
+    assert ids[0] == ids[1] == ids[2] and len(ids[0]) == 1
 
 
 def test_temporary_files_of_a_killed_run_are_removed(raw, workspace):
