@@ -62,6 +62,14 @@ def usable_clips(dataset: Path, split: Split, frames: int, report: Report = sile
     return clips
 
 
+def drawn(count: int) -> np.ndarray:
+    """Places (n,) of `count` clips in an order that has nothing to do with that of their file, always the same one.
+
+    An evaluation takes its clips from the front, training those held out from the end.
+    """
+    return np.random.default_rng(0).permutation(count)
+
+
 def sample_frames(dataset: Path, split: Split, clip: Clip, config: ClipConfig) -> np.ndarray:
     """The pixels of a clip for training and as the truth of an evaluation: uint8 (T, H, W, 3).
 

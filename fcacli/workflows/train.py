@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fcacli.training.loop import Session
     from fcacli.training.team import Team
     from fcacli.workflows.encode.encode import Encoded
+    from fcacli.workflows.encode.job import Chosen
 
 __all__ = ["TrainOptions", "TrainResult", "train"]
 
@@ -102,10 +103,10 @@ def train(
         folder, config, source, finished = told
         if not finished:
             ready = begun or _follow(workspace, folder, config, gpus, team.size)
-            encoded = _encode(ready.base, ready.dataset, config, team, report)
+            chosen, encoded = _encode(ready, team, report)
             team.in_step = config.shard_base and team.size > 1
             adapter = team.own(lambda: _adapter(ready.base, config, folder, source, report))
-            team.by_main(_start, ready, encoded, adapter, held, report)
+            team.by_main(_start, ready, chosen, encoded, adapter, held, report)
             _fit(ready, encoded, adapter, session, team, report)
         return _result(folder)
 
@@ -182,17 +183,17 @@ def _follow(workspace: Workspace, run: Path, config: TrainConfig, gpus: int | No
     return _Begun(base=base, dataset=workspace.dataset(config.data), config=config, run=run)
 
 
-def _start(begun: _Begun, encoded: "Encoded", adapter: "Adapter", held: ExitStack, report: Report) -> None:
+def _start(begun: _Begun, chosen: "Chosen", encoded: "Encoded", adapter: "Adapter", held: ExitStack, report: Report) -> None:
     """When all is encoded: what a new run begins with is written, its lock held by `held`."""
     folder, config, source = begun.run, begun.config, begun.source
     if not begun.new:
-        which_run.require_same_data(folder, encoded)
+        which_run.require_same_data(folder, encoded.clips, "clips")
         which_run.write_base(folder, config.base)
         return
     held.enter_context(locked(folder))
     if source is not None:
         which_run.start_fork(source, folder, adapter, config, report)
-    which_run.write_config(folder, config, encoded, source)
+    which_run.write_config(folder, config, chosen, encoded, source)
 
 
 def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:
@@ -263,12 +264,20 @@ def require_fit(base: "CogVideoX", config: TrainConfig) -> None:
         )
 
 
-def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, team: "Team", report: Report) -> "Encoded":
-    from fcacli.workflows.encode.encode import choose_clips, encode, encoding
+def _encode(begun: _Begun, team: "Team", report: Report) -> tuple["Chosen", "Encoded"]:
+    """The clips that are there and, of these, those that could be read, encoded.
 
+    Raises:
+        Misuse: a run that continues was started with others; nothing is encoded then.
+    """
+    from fcacli.workflows.encode.encode import encode, encoding
+
+    dataset, config = begun.dataset, begun.config
     with ExitStack() as held:
         team.by_main(lambda: held.enter_context(encoding(dataset, report)))
-        return encode(base, dataset, choose_clips(dataset, config.clip, report), config.clip, report, team)
+        chosen = which_run.clips_for(begun.run, config, dataset, report)
+        team.by_main(lambda: None if begun.new else which_run.require_same_data(begun.run, chosen, "dataset"))
+        return chosen, encode(begun.base, dataset, chosen, config.clip, report, team)
 
 
 def _fit(begun: _Begun, encoded: "Encoded", adapter: "Adapter", session: "Session", team: "Team", report: Report) -> "State":

@@ -12,15 +12,19 @@ from dataclasses import replace
 import pytest
 from listening import Listener, crash, equal, weights
 
+from fcacli.config import ClipConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Progress
 from fcacli.training import checkpoint
 from fcacli.workflows.devices import choose_gpus, require_gpu
+from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.lock import locked
 from fcacli.workflows.train import train
 from fcacli.workflows.trained import find_trained
+from fcacli.workflows.which_run import _identity
 from fcacli.workspace import Workspace
 
+CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=12)
 PATIENCE = 300
 """Seconds that a process may take to start or to stop on a loaded machine; a few on a free one."""
 
@@ -37,7 +41,7 @@ def test_run_holds_what_it_says(workspace, asked):
     measured = [json.loads(line) for line in (result.run / "speed.jsonl").read_text().splitlines()]
     assert [line["step"] for line in measured] == [1, 2, 3, 4] and measured[0]["clips_per_s"] > 0
     assert {path.name for path in (result.run / "validation" / "step-000004").iterdir()} == {
-        *("validation.json", "clips.png", "7", "7.mp4", "7.json")
+        *("validation.json", "clips.png", "8", "8.mp4", "8.json")
     }
     assert list((result.run / "tensorboard").iterdir())
 
@@ -47,7 +51,6 @@ def test_validation_clip_is_what_predict_gives(workspace, asked, tiny_base_folde
     import numpy as np
 
     from fcacli.data.dataset import sample_frames
-    from fcacli.data.manifest import read_split
     from fcacli.model.attach import detach, load_adapter
     from fcacli.model.bases import load_base, resolve_base
     from fcacli.prediction.sampler import predict_clip
@@ -58,7 +61,7 @@ def test_validation_clip_is_what_predict_gives(workspace, asked, tiny_base_folde
     config = read_config(result.run)
     base = load_base(resolve_base(str(tiny_base_folder)))
     dataset = workspace.dataset()
-    clip = read_split(dataset, "val")[0]
+    clip = choose_clips(dataset, config.clip)["val"][0]
     given = sample_frames(dataset, "val", clip, config.clip)[: config.clip.init_frames]
     for step in (2, 4):
         detach(base.transformer)
@@ -261,8 +264,27 @@ def test_changed_clips_are_refused(workspace, asked):
     crash(workspace, asked, 3)
     metadata = workspace.dataset() / "train" / "metadata.jsonl"
     metadata.write_text("".join(metadata.read_text().splitlines(keepends=True)[:-1]))
+    shutil.rmtree(workspace.dataset() / "cache")
+    listener = Listener()
     with pytest.raises(Misuse, match="train: 4 -> 3"):
+        train(workspace, asked, gpus=0, report=listener)
+    assert not listener.phases and not list(workspace.dataset().glob("cache/videos/*"))  # before anything is encoded
+
+
+def test_a_run_of_an_earlier_version_keeps_its_held_out_clips(workspace, asked, monkeypatch):
+    """They were the first of val, and its configuration does not tell which clips were there."""
+    monkeypatch.setattr("fcacli.workflows.encode.encode.HELD_OUT", 1)
+    crash(workspace, asked, 3)
+    path = workspace.run() / "config.json"
+    about = json.loads(path.read_text())
+    assert about.pop("dataset") == about["clips"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(Misuse, match="the clips are not those"):  # clip 8 was drawn: no earlier version has that
         train(workspace, asked, gpus=0)
+    about["clips"] = _identity(choose_clips(workspace.dataset(), CLIP, first=True))
+    path.write_text(json.dumps(about))
+    result = train(workspace, asked, gpus=0)
+    assert result.finished and (result.run / "validation" / "step-000004" / "7.mp4").is_file()
 
 
 def test_two_trainings_of_one_run_are_refused(workspace, asked):
