@@ -17,7 +17,7 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -l split -d 'Only this 
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l limit -d 'Take at most so many clips of each split' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l filter -d 'Only clips whose caption holds this' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l frames -d 'Keep N frames at equal spacing in time' -x
-complete -c fca -n '__fish_seen_subcommand_from prepare' -l init-frames -d 'How many of them are given' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l init-frames -d 'How many of them are given, as the default of training' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l size -d 'Width and height in pixels' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l fit -d 'How another aspect ratio is brought to --size' -x -a 'crop pad stretch'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l fps -d 'Frames per second; with --frames the first N at that rate' -x

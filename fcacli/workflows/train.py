@@ -16,7 +16,7 @@ from fcacli.workflows.lock import locked
 from fcacli.workflows.plan import require_room
 from fcacli.workflows.ranks import team_of
 from fcacli.workflows.shares import enough_for, require_shares
-from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
+from fcacli.workflows.train_options import TrainOptions, as_stored, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _begin(
     saved = which_run.going_on(latest, options, gpus)
     dataset = _dataset(workspace, options, saved, source)
     base = _load_base(options, saved or (source.config if source else None), gpus, report)
-    config = _config(options, saved, source, base, dataset, processes)
+    config = _config(options, saved, source, base, dataset, processes, report)
     if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
         return _Begun(base=base, dataset=dataset, config=config, run=latest, finished=True)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
@@ -228,6 +228,7 @@ def _config(
     base: "CogVideoX",
     dataset: Path,
     processes: int,
+    report: Report,
 ) -> TrainConfig:
     """Of the run that continues, of a fork, or of a new run, of which each process gets a clip of a step.
 
@@ -238,7 +239,8 @@ def _config(
     if source is not None:
         return enough_for(processes, options, resolve_fork(options, source.config, name, fingerprint, dataset.name))
     if saved is None:
-        config = resolve(options, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
+        asked = as_stored(options, dataset, base, report)
+        config = resolve(asked, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
         return enough_for(processes, options, config)
     if fingerprint != saved.base_fingerprint:
         raise Misuse(

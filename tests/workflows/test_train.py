@@ -15,11 +15,14 @@ from listening import Listener, crash, equal, weights
 from fcacli.config import ClipConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Progress
+from fcacli.model.bases import load_base, resolve_base
 from fcacli.training import checkpoint
 from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.lock import locked
+from fcacli.workflows.plan import plan
 from fcacli.workflows.train import train
+from fcacli.workflows.train_options import as_stored, resolve
 from fcacli.workflows.trained import find_trained
 from fcacli.workflows.which_run import _identity
 from fcacli.workspace import Workspace
@@ -52,7 +55,6 @@ def test_validation_clip_is_what_predict_gives(workspace, asked, tiny_base_folde
 
     from fcacli.data.dataset import sample_frames
     from fcacli.model.attach import detach, load_adapter
-    from fcacli.model.bases import load_base, resolve_base
     from fcacli.prediction.sampler import predict_clip
     from fcacli.prediction.video import read_pngs
     from fcacli.training.checkpoint import read_config
@@ -285,6 +287,55 @@ def test_a_run_of_an_earlier_version_keeps_its_held_out_clips(workspace, asked, 
     path.write_text(json.dumps(about))
     result = train(workspace, asked, gpus=0)
     assert result.finished and (result.run / "validation" / "step-000004" / "7.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "shape"),
+    [
+        ({"frames": None, "init_frames": 1, "width": None, "height": None}, {}, (16, 1, 32, 32)),
+        ({"frames": 12, "init_frames": 3, "width": 48, "height": 40}, {}, (12, 3, 48, 40)),
+        ({"frames": 12, "init_frames": 3, "width": 48, "height": 40}, {"frames": 8, "width": 32}, (8, 3, 32, 32)),
+        ({"frames": 12, "init_frames": 3, "width": 48, "height": 40}, {"frames": 3, "init_frames": 1}, (3, 1, 48, 40)),
+        ({"frames": 12, "init_frames": 3}, {"frames": 3}, (3, 2, 32, 32)),
+        ({"width": 50, "height": 40}, {}, (16, 2, 32, 32)),  # which the base cannot take
+        ({"frames": 49, "init_frames": 4, "width": 64, "height": 64}, {"base": "mini"}, (16, 4, 48, 48)),
+        ({"frames": 12, "init_frames": 2}, {"base": "mini"}, (12, 2, 48, 48)),
+        (None, {}, (16, 2, 32, 32)),
+    ],
+)
+def test_clips_are_trained_as_they_were_prepared(workspace, asked, form, options, shape):
+    path = workspace.dataset() / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"form": form}))
+    asked = replace(asked, **options)
+    base = load_base(resolve_base(asked.base))
+    clip = resolve(as_stored(asked, workspace.dataset(), base), base.spec, "", "ssv2", True).clip
+    assert (clip.frames, clip.init_frames, clip.width, clip.height) == shape
+
+
+def config_planned(workspace, options, monkeypatch):
+    """What `fca plan` would plan."""
+
+    def stop(base, config, *_, **__):
+        kept.append(config)
+        raise KeyboardInterrupt
+
+    kept = []
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("fcacli.workflows.plan._planner", stop)
+        plan(workspace, options, gpus=0)
+    return kept[0]
+
+
+def test_train_gives_as_many_frames_as_the_data_were_prepared_for(workspace, asked, monkeypatch):
+    path = workspace.dataset() / "dataset.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"form": about["form"] | {"init_frames": 1}}))
+    listener = Listener()
+    result = train(workspace, replace(asked, steps=1, validate_every=0), gpus=0, report=listener)
+    assert config_planned(workspace, asked, monkeypatch).clip == checkpoint.read_config(result.run).clip
+    assert checkpoint.read_config(result.run).clip.init_frames == 1 and "as ssv2 was prepared: init frames 1" in listener.text
+    forked = train(workspace, replace(asked, steps=1, validate_every=0, init_frames=2), gpus=0, fork=result.run.name)
+    assert checkpoint.read_config(forked.run).clip.init_frames == 2
 
 
 def test_two_trainings_of_one_run_are_refused(workspace, asked):
