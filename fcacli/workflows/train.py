@@ -171,7 +171,9 @@ def _begin(
     if saved is None and not force:
         require_room(base, dataset, config, options, gpus, report, processes)
     base.keep(config.keeping_among(processes))
-    if saved is not None:
+    if saved is None:
+        report(Message(which_run.describe_new(folder, latest, config)))
+    else:
         held.enter_context(locked(folder))
     return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None)
 

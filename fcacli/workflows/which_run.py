@@ -94,6 +94,17 @@ def same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
     return True
 
 
+def describe_new(run: Path, latest: Path | None, config: TrainConfig) -> str:
+    """One line: which run starts on which data and, where one is finished that could have been meant, in what they differ."""
+    from fcacli.training.checkpoint import is_finished, read_config
+
+    line = f"a new run, {run.name}, on data/{config.data}"
+    if latest is None or not is_finished(latest):
+        return line
+    different = differences(replace(read_config(latest), base=config.base), config)
+    return f"{line}; the finished run {latest.name} had other options: {'; '.join(different)}"
+
+
 # ---------------------------------------------------------------- forks
 
 

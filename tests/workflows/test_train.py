@@ -33,7 +33,9 @@ PATIENCE = 300
 
 
 def test_run_holds_what_it_says(workspace, asked):
-    result = train(workspace, asked, gpus=0)
+    listener = Listener()
+    result = train(workspace, asked, gpus=0, report=listener)
+    assert f"a new run, {result.run.name}, on data/ssv2" in listener.text.splitlines()
     assert result.finished and result.step == result.steps == 4
     assert result.train_loss > 0 and result.held_out_loss > 0
     assert result.checkpoint == result.run / "checkpoints" / "step-000004"
@@ -185,8 +187,11 @@ def test_finished_run_is_not_trained_again(workspace, asked):
     again = train(workspace, asked, gpus=0, report=listener)
     assert again == first and "finished" in listener.text and "--new" in listener.text
     assert (first.checkpoint / "state.json").stat().st_mtime_ns == before
-    other = train(workspace, replace(asked, steps=5), gpus=0)
+    listener = Listener()
+    other = train(workspace, replace(asked, steps=5), gpus=0, report=listener)
     assert other.run != first.run and other.step == 5
+    said = f"a new run, {other.run.name}, on data/ssv2; the finished run {first.run.name} had other options: steps: 4 -> 5"
+    assert said in listener.text.splitlines()
 
 
 def test_lora_goes_the_same_way(workspace, asked):
