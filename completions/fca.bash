@@ -63,7 +63,7 @@ _fca() {
     esac
     case "$command" in
         prepare)
-            if [[ $current == -* ]]; then _fca_words "--name --check --strict --workers --shard --base --split --limit --filter --frames --init-frames --size --fit --fps --protocol --camera --fold --trust-pickle --json --verbose --quiet --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--name --check --strict --replace --workers --shard --base --split --limit --filter --frames --init-frames --size --fit --fps --protocol --camera --fold --trust-pickle --json --verbose --quiet --help"; return; fi
             _fca_words "ssv2 bridge epic-kitchens ucf101 lerobot folder"
             _fca_files -d
             ;;

@@ -9,6 +9,7 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -x -a '(__fish_complete
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l name -d 'Name below data/' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l check -d 'Decode every clip and write audit.json and audit.html, and no clip'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l strict -d 'Stop at the first clip that cannot be used'
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l replace -d 'Replace what was prepared under this name with other options'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l workers -d 'Processes that decode videos' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l shard -d 'Part I of N, each on a machine of its own with this folder shared' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l base -d 'Encode for this base at once; else the first phase of train does' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
@@ -16,7 +17,7 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -l split -d 'Only this 
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l limit -d 'Take at most so many clips of each split' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l filter -d 'Only clips whose caption holds this' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l frames -d 'Keep N frames at equal spacing in time' -x
-complete -c fca -n '__fish_seen_subcommand_from prepare' -l init-frames -d 'How many of them are given' -x
+complete -c fca -n '__fish_seen_subcommand_from prepare' -l init-frames -d 'How many of them are given, as the default of training' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l size -d 'Width and height in pixels' -x
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l fit -d 'How another aspect ratio is brought to --size' -x -a 'crop pad stretch'
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l fps -d 'Frames per second; with --frames the first N at that rate' -x

@@ -97,9 +97,10 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", min=1, help="Processes that decode videos.", show_default="one per core"),
 ]
+AS_PREPARED = "as prepared, or the base's"
 Size = Annotated[
     str | None,
-    typer.Option("--size", metavar="WxH", help="Width and height in pixels.", show_default="the base's", rich_help_panel=CLIP),
+    typer.Option("--size", metavar="WxH", help="Width and height in pixels.", show_default=AS_PREPARED, rich_help_panel=CLIP),
 ]
 
 

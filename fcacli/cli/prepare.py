@@ -28,11 +28,16 @@ def prepare(
         ),
     ],
     raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder with the videos and labels.", show_default=False)],
-    name: Annotated[str | None, typer.Option("--name", help="Name below data/.", show_default="the reader's")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name below data/.", show_default="READER, or RAW's for folder")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Decode every clip and write audit.json and audit.html, and no clip.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first clip that cannot be used.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace what was prepared under this name with other options.")
+    ] = False,
     workers: options.Workers = None,
     shard: Annotated[
         str | None,
@@ -72,8 +77,8 @@ def prepare(
             metavar="N",
             min=1,
             max=1023,
-            help="How many of them are given.",
-            show_default="the base's",
+            help="How many of them are given, as the default of training.",
+            show_default="what training gives",
             rich_help_panel=STORED,
         ),
     ] = None,
@@ -137,6 +142,8 @@ def prepare(
     from fcacli.data.readers import ReaderOptions
     from fcacli.workflows import prepare as workflow
 
+    if check and replace:
+        raise Misuse("--check replaces no clips", "leave out --replace")
     if base is not None:  # a wrong name is said before the work, not after it
         from fcacli.model.bases import resolve_base
 
@@ -152,6 +159,7 @@ def prepare(
         workers=workers,
         shard=_parse_shard(shard),
         strict=strict,
+        replace=replace,
     )
     with console.talking(verbose, quiet) as report:
         run = workflow.check if check else workflow.prepare

@@ -64,10 +64,11 @@ def train(
         int | None, by_base("--lora-rank", ADAPTER, "Rank, with --adapter lora.", metavar="N", least=1)
     ] = None,
     frames: Annotated[
-        int | None, by_base("--frames", options.CLIP, "Frames of a clip, the given ones included.", metavar="N", least=2)
+        int | None,
+        by_base("--frames", options.CLIP, "Frames of a clip, the given ones included.", options.AS_PREPARED, 2, "N"),
     ] = None,
     init_frames: Annotated[
-        int | None, by_base("--init-frames", options.CLIP, "How many of them are given.", metavar="N", least=1)
+        int | None, by_base("--init-frames", options.CLIP, "How many of them are given.", options.AS_PREPARED, 1, "N")
     ] = None,
     size: options.Size = None,
     fit: Annotated[

@@ -20,6 +20,7 @@ from fcacli.data.manifest import Clip, Clips, Split, read_split
 from fcacli.data.picture import unpack_frames
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
+from fcacli.workspace import read_json
 
 Images = Literal["exact", "packed", "frames"]
 """How a split has its image features: as they are, in 8 bits, or computed when they are needed, from stored pictures."""
@@ -52,7 +53,7 @@ def usable_clips(dataset: Path, split: Split, frames: int, report: Report = sile
 
     clips = read_split(dataset, split, long)
     if not count:
-        raise FcaError(f"{dataset} holds no {split} clips", "run fca prepare again without --split")
+        raise FcaError(f"{dataset} holds no {split} clips", _other_split(dataset, split))
     if not clips:
         raise FcaError(
             f"no {split} clip of {dataset} has the {frames} frames needed, the longest has {most}", f"--frames {most} or fewer"
@@ -60,6 +61,24 @@ def usable_clips(dataset: Path, split: Split, frames: int, report: Report = sile
     if short := count - len(clips):
         report(Message(f"{short} of {count} {split} clips have fewer than {frames} frames and are left out", "warning"))
     return clips
+
+
+def _other_split(dataset: Path, split: Split) -> str:
+    """What to do where a split has no clips."""
+    about = read_json(dataset / "dataset.json")
+    choice = about.get("choice") if isinstance(about, dict) else None
+    there = [name for name in ("val", "test", "train") if (dataset / name / "metadata.jsonl").is_file()]
+    if isinstance(choice, dict) and choice.get("split") is None and split != "train" and there:
+        return f"what it was prepared from has none: --split {there[0]}"
+    return "run fca prepare again without --split, with --replace"
+
+
+def drawn(count: int) -> np.ndarray:
+    """Places (n,) of `count` clips in an order that has nothing to do with that of their file, always the same one.
+
+    An evaluation takes its clips from the front, training those held out from the end.
+    """
+    return np.random.default_rng(0).permutation(count)
 
 
 def sample_frames(dataset: Path, split: Split, clip: Clip, config: ClipConfig) -> np.ndarray:

@@ -87,6 +87,8 @@ class Dataset:
     """Of fca."""
     form: dict[str, Any]
     """What the clips were brought to (`fcacli.data.sampling.Form`); null: as the sources have it."""
+    choice: dict[str, Any]
+    """Which clips were asked for, by option; null: all of them, or the reader's default."""
 
 
 class Clips(Sequence[Clip]):

@@ -263,18 +263,19 @@ class Plan:
     def hold_out(self, share: float, small: int) -> int:
         """Make val of about a `share` of train's contents, at least one where there are two; how many clips that is.
 
-        Decided by the content alone: equal clips stay together, and with `small` contents or more a clip does not change
-        sides when others are added.
+        Decided by a hash of the clips' names, of equal clips the least one's: equal clips stay together, the form that they are
+        stored in plays no part, and with `small` contents or more a clip does not change sides when others are added.
         """
         train = "content not null and split = 'train'"
         contents = self.sql.execute(f"select count(distinct content) from clip where {train}").fetchone()[0]
         if contents < 2:
             return 0
+        chosen = f"select content from clip where {train} group by content "
         if contents < small:
-            chosen = f"select distinct content from clip where {train} order by content limit {max(1, round(share * contents))}"
-            return self.sql.execute(f"update clip set split = 'val' where {train} and content in ({chosen})").rowcount
-        limit = f"{int(share * 2**32):08x}"  # a content is hex digits
-        return self.sql.execute(f"update clip set split = 'val' where {train} and content < ?", [limit]).rowcount
+            chosen += f"order by min(luck) limit {max(1, round(share * contents))}"
+        else:
+            chosen += f"having min(luck) < '{int(share * 2**32):08x}'"  # luck is hex digits
+        return self.sql.execute(f"update clip set split = 'val' where {train} and content in ({chosen})").rowcount
 
     def moved(self) -> Iterator[tuple[int, Split, Stored]]:
         """Position, split and outcome of the clips whose file lies in another split's folder."""

@@ -30,7 +30,7 @@ class Form:
     frames: int | None = None
     """How many; None for every one."""
     init_frames: int | None = None
-    """How many of them are the given ones; for the contact sheet and as the default of training."""
+    """How many of them are the given ones; for the contact sheet and, like frames and size, as the default of training."""
     width: int | None = None
     """Pixels."""
     height: int | None = None

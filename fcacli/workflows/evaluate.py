@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fcacli import __version__
 from fcacli.config import to_dict
-from fcacli.data.dataset import usable_clips
+from fcacli.data.dataset import drawn, usable_clips
 from fcacli.data.manifest import Clip, Split
 from fcacli.data.transcode import ENCODER
 from fcacli.errors import FcaError, Misuse, ProcessLost
@@ -43,6 +41,7 @@ from fcacli.workflows.scorers import load
 from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
 from fcacli.workflows.seer import UNBIASED, require_seer_data, warn_of_few
 from fcacli.workflows.trained import Trained, find_trained
+from fcacli.workflows.which_run import require_training_data
 from fcacli.workspace import Workspace, remove_leftovers, write_json
 
 CLIPS = 64
@@ -99,7 +98,7 @@ def evaluate_run(
 
     Raises:
         Misuse: an option is out of range.
-        FcaError: no run, or its data are gone.
+        FcaError: no run, or its data are gone or are others by now.
         ProcessLost: another process has ended; what is predicted is kept.
     """
     if samples < 1:
@@ -108,6 +107,7 @@ def evaluate_run(
     trained = find_trained(workspace, run, checkpoint, device, report)
     report(Message(trained.describe()))
     dataset, config = workspace.dataset(trained.config.data), trained.config.clip
+    require_training_data(trained.run, trained.config, dataset, report)
     pipeline = None if i2v is None else find_pipeline(i2v, str(trained.base.device))
     if scoring.protocol == "seer":
         require_seer_data(dataset, config, report)
@@ -158,8 +158,7 @@ def _noise(seed: int, samples: int) -> str:
 
 def choose_clips(clips: Sequence[Clip], limit: int) -> list[Clip]:
     """`limit` clips by a fixed draw: always the same ones, and a larger limit only adds to them."""
-    order = np.random.default_rng(0).permutation(len(clips))[:limit]
-    return [clips[i] for i in order]
+    return [clips[i] for i in drawn(len(clips))[:limit]]
 
 
 def _write(trained: Trained, methods: Sequence[Method], rows: Rows, said: dict[str, Any]) -> EvaluateResult:

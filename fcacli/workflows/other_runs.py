@@ -6,6 +6,7 @@ from fcacli.config import TrainConfig
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report
 from fcacli.workflows.trained import Trained, find_trained
+from fcacli.workflows.which_run import require_training_data
 from fcacli.workspace import Workspace
 
 SAME = ("frames", "init_frames", "width", "height", "fit")
@@ -20,9 +21,11 @@ def other_runs(workspace: Workspace, trained: Trained, device: str | None, repor
         if run == trained.run:
             continue
         try:
-            if different := _different(trained.config, read_config(run)):
+            theirs = read_config(run)
+            if different := _different(trained.config, theirs):
                 report(Message(f"run {run.name} predicts other clips ({'; '.join(different)}); it has no row"))
                 continue
+            require_training_data(run, theirs, workspace.dataset(theirs.data), report)
             found = find_trained(workspace, run.name, None, device, report)
         except FcaError as error:
             report(Message(f"run {run.name} has no row: {error.message}"))

@@ -17,7 +17,7 @@ from fcacli.workflows.devices import choose_gpus
 from fcacli.workflows.ranks import here
 from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
 from fcacli.workflows.shares import enough_for, require_shares
-from fcacli.workflows.train_options import TrainOptions, as_arguments, resolve
+from fcacli.workflows.train_options import TrainOptions, as_arguments, as_stored, resolve
 from fcacli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -101,19 +101,31 @@ def plan(
         FcaError: nothing that was tried fits.
     """
     from fcacli.model.bases import resolve_base
+    from fcacli.planning.shaped import shaped_base
+    from fcacli.workflows.train import require_fit
 
     if gpu_memory is not None and gpus == 0:
         raise Misuse("--gpu-memory is that of a CUDA device, and --gpus 0 is the CPU", "leave one of them out")
     options = options or TrainOptions()
     spec = resolve_base(options.base or "auto")
     kind: Kind = "cuda" if gpu_memory is not None else _kind(gpus, spec)
-    config = resolve(options, spec, "", options.data or "", kind == "cuda" or computes_bf16("cpu"))
-    base, encodings = _shaped(spec, config, kind), None
+    base, encodings = shaped_base(spec, kind), None
+
+    def config_of(options: TrainOptions) -> TrainConfig:
+        config = resolve(options, spec, "", options.data or "", kind == "cuda" or computes_bf16("cpu"))
+        require_fit(base, config)
+        return config
+
     try:
-        encodings = _encodings(base, workspace.dataset(config.data or None), config)
+        dataset = workspace.dataset(options.data)
+        config = config_of(as_stored(options, dataset, base, report))
+        encodings = _encodings(base, dataset, config)
+    except Misuse:
+        raise
     except FcaError as error:  # nothing is prepared yet, or nothing of that length
         if options.data is not None:
             raise
+        config = config_of(options)
         report(Message(f"{error.message}: planned without data", "detail"))
     processes = max(1, gpus or 1)
     config = enough_for(processes, options, config)

@@ -20,7 +20,7 @@ from fcacli.data.transcode import Task
 from fcacli.errors import FcaError
 from fcacli.events import Message, Progress, Report
 from fcacli.workflows.lock import locked
-from fcacli.workflows.prepared import check_same_source, mark_unfinished
+from fcacli.workflows.prepared import check_same_source, mark_unfinished, require_same_options
 from fcacli.workspace import Workspace, remove_leftovers, slug
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ class Preparation:
             yield
 
     def _take_over(self) -> None:
+        require_same_options(self.dataset, self.options)
         self.recall()
         if self.plan.count("outcome is null"):
             mark_unfinished(self)

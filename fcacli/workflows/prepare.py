@@ -41,6 +41,8 @@ class PrepareOptions:
     """Which part of how many."""
     strict: bool = False
     """Stop at the first clip that cannot be used."""
+    replace: bool = False
+    """Replace what was prepared under the same name with other options."""
 
     def __post_init__(self) -> None:
         for option, value in (("--limit", self.limit), ("--workers", self.workers), ("min_frames", self.min_frames)):
@@ -64,13 +66,19 @@ class PrepareOptions:
     def wanted(self) -> tuple[Split, ...]:
         return tuple(split for split in SPLITS if self.splits is None or split in self.splits)
 
+    def choice(self) -> dict[str, Any]:
+        """The options that decide which clips are there in the end."""
+        split = ",".join(self.splits) if self.splits else None
+        of_reader = {"camera": self.reader.camera, "fold": self.reader.fold}
+        return {"split": split, "limit": self.limit, "filter": self.match, **of_reader}
+
     def arguments(self) -> list[str]:
         """The options that decide what is there in the end, as they are written on a command line."""
         values = {name: value for name, value in asdict(self.form).items() if value != getattr(Form, name)}
         if size := [str(values.pop(side)) for side in ("width", "height") if side in values]:
             values["size"] = "x".join(size)
         values |= {name: value for name, value in vars(self.reader).items() if value != getattr(ReaderOptions, name)}
-        values |= {"split": self.splits and self.splits[0], "limit": self.limit, "filter": self.match}
+        values |= {name: value for name, value in self.choice().items() if name not in vars(self.reader)}
         flags = [(f"--{name.replace('_', '-')}", value) for name, value in values.items() if value is not None]
         return [word for flag, value in flags for word in ([flag] if value is True else [flag, str(value)])]
 
@@ -107,7 +115,7 @@ def prepare(
     """Convert the clips that `reader` finds below `raw` to data/<name>/{train,val,test}.
 
     Without val clips, a share of train is held out as val. Clips that cannot be used are listed in skipped.json and
-    audit.json; the rest goes on.
+    audit.json; the rest goes on. What was prepared under the same name with other options is replaced only if `options` say so.
 
     Args:
         choices: fields of PrepareOptions, in place of `options`.
@@ -143,7 +151,8 @@ def check(
     report: Report = silent,
     **choices: Any,
 ) -> PrepareResult:
-    """What `prepare` would do: every clip is decoded, audit.json and audit.html are written, and no clip.
+    """What `prepare` would do: every clip is decoded, audit.json and audit.html are written, and no clip; checked.json and
+    checked.html beside clips that were prepared with other options.
 
     Raises:
         FcaError, Misuse: as `prepare`.

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcacli import __version__
+from fcacli.config import differences
 from fcacli.data.audit import audit, in_words
 from fcacli.data.audit_page import audit_page
-from fcacli.data.journal import Journal, Skipped
+from fcacli.data.journal import Journal, Skipped, Stored, outcome_from
 from fcacli.data.manifest import SPLITS, Clip, Dataset, Split, write_split
 from fcacli.data.plan import Plan
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report
 from fcacli.workspace import UNFINISHED, atomic_file, read_json, write_json
 
 if TYPE_CHECKING:
     from fcacli.workflows.preparation import Preparation
+    from fcacli.workflows.prepare import PrepareOptions
 
 HELD_OUT = 0.1
 """Share of the train clips that becomes val where the raw data has none."""
@@ -44,12 +46,14 @@ def finish(work: "Preparation", report: Report) -> Path:
             write_split(dataset, split, _clips(plan, split))
         else:
             (dataset / split / "metadata.jsonl").unlink(missing_ok=True)
-    page = _write_audit(work, {}, "skipped.json", report)
+    if work.options.replace:
+        _remove_others(plan, dataset)
+    page = _write_audit(work, {}, "audit", "skipped.json", report)
     counts: dict[str, int] = {split: plan.count(f"content not null and split = '{split}'") for split in SPLITS}
     skipped = plan.count("fault not null")
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     form, raw = asdict(work.options.form), str(work.raw.resolve())
-    facts = Dataset(dataset.name, work.reader, raw, counts, skipped, now, __version__, form)
+    facts = Dataset(dataset.name, work.reader, raw, counts, skipped, now, __version__, form, work.options.choice())
     write_json(dataset / "dataset.json", asdict(facts))
     (dataset / UNFINISHED).unlink(missing_ok=True)
     found = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
@@ -64,8 +68,9 @@ def look(work: "Preparation", report: Report) -> Path:
         FcaError: no clip can be used, or something cannot be written.
     """
     _settle(work, report)
-    page = _write_audit(work, work.needed(), "audit.json", report)
-    _require_some(work, "audit.json")
+    name = "checked" if other_options(work.dataset, work.options) else "audit"
+    page = _write_audit(work, work.needed(), name, f"{name}.json", report)
+    _require_some(work, f"{name}.json")
     counts = [(split, work.plan.count(f"content not null and split = '{split}'")) for split in SPLITS]
     found = ", ".join(f"{count:,} {split}" for split, count in counts if count)
     report(Message(f"{found} can be used; nothing was prepared, see {page}"))
@@ -76,7 +81,8 @@ def mark_unfinished(work: "Preparation") -> None:
     """From here to the end of `finish` the dataset is not to be used; who finds it so learns the command that finishes it."""
     dataset, reader, raw = work.dataset, work.reader, work.raw
     name = [] if dataset.name == reader else ["--name", dataset.name]
-    command = shlex.join(["fca", "prepare", reader, str(raw), *name, *work.options.arguments()])
+    replace_it = ["--replace"] if work.options.replace else []
+    command = shlex.join(["fca", "prepare", reader, str(raw), *name, *work.options.arguments(), *replace_it])
     write_json(dataset / UNFINISHED, {"reader": reader, "raw": str(raw.resolve()), "command": command})
     (dataset / "dataset.json").unlink(missing_ok=True)
 
@@ -93,6 +99,27 @@ def check_same_source(dataset: Path, reader: str, raw: Path) -> None:
             f"{dataset} was prepared from {origin}, not from {reader} {raw.resolve()}",
             f"choose another name: fca prepare {reader} {raw} --name OTHER",
         )
+
+
+def other_options(dataset: Path, options: "PrepareOptions") -> list[str]:
+    """In what a finished dataset differs from one of these options, as "name: old -> new" lines."""
+    path, now = dataset / "dataset.json", options.choice()
+    before = read_json(path) if path.is_file() else None
+    if not isinstance(before, dict):
+        return []
+    form, choice = before.get("form"), before.get("choice", now)  # earlier versions noted the form alone
+    there = {**(form if isinstance(form, dict) else {}), **(choice if isinstance(choice, dict) else {})}
+    return differences(there, asdict(options.form) | now)
+
+
+def require_same_options(dataset: Path, options: "PrepareOptions") -> None:
+    """Clips that are prepared are replaced by others only where that was asked for.
+
+    Raises:
+        Misuse: they were prepared with other options.
+    """
+    if not options.replace and (different := other_options(dataset, options)):
+        raise Misuse(f"{dataset} was prepared with other options: {'; '.join(different)}", "--name OTHER, or --replace")
 
 
 def _settle(work: "Preparation", report: Report) -> None:
@@ -135,13 +162,43 @@ def _move(plan: Plan, dataset: Path) -> None:
             journal.add(plan.entry(position))
 
 
+def _remove_others(plan: Plan, dataset: Path) -> None:
+    """Files that earlier preparations with other options stored, and that are no clip of this one."""
+    plan.sql.execute("create temp table file (split text, name text, primary key (split, name)) without rowid")
+    for place, ours in _journalled(plan, dataset):
+        if not ours:
+            plan.sql.execute("insert or ignore into file values (?, ?)", place)
+    keep = "delete from file where split = ? and name = ?"
+    for place, ours in _journalled(plan, dataset):
+        if ours:  # also those that are left out, as a leak is: they need not be made again
+            plan.sql.execute(keep, place)
+    for _, _, stored in plan.stored():
+        plan.sql.execute(keep, [stored.split, stored.clip.file_name])
+    for split, name in plan.sql.execute("select split, name from file"):
+        (dataset / split / name).unlink(missing_ok=True)
+    plan.sql.execute("drop table file")
+
+
+def _journalled(plan: Plan, dataset: Path) -> Iterator[tuple[list[str], bool]]:
+    """Split and file name of each clip that was ever stored, and whether it is one of the plan."""
+    for path in sorted(dataset.glob("journal*.jsonl")):
+        for entry in Journal(path).entries():
+            try:
+                stored = outcome_from(entry.outcome)
+            except (FcaError, KeyError, TypeError, ValueError):
+                continue
+            if isinstance(stored, Stored):
+                ours = plan.sql.execute("select 1 from clip where key = ?", [entry.key]).fetchone()
+                yield [stored.split, stored.clip.file_name], ours is not None
+
+
 def _clips(plan: Plan, split: Split) -> Iterator[Clip]:
     for _, text, stored in plan.stored(f"split = '{split}'"):
         yield replace(stored.clip, text=text)
 
 
-def _write_audit(work: "Preparation", needed: dict[str, float], listed: str, report: Report) -> Path:
-    """audit.json and audit.html; what is worth a line is said, and where the clips left out are `listed`."""
+def _write_audit(work: "Preparation", needed: dict[str, float], name: str, listed: str, report: Report) -> Path:
+    """<name>.json and <name>.html; what is worth a line is said, and where the clips left out are `listed`."""
     plan, dataset = work.plan, work.dataset
     found: dict[str, Any] = {
         "name": dataset.name,
@@ -152,15 +209,15 @@ def _write_audit(work: "Preparation", needed: dict[str, float], listed: str, rep
         "needed": needed,
         **audit(plan),
     }
-    write_json(dataset / "audit.json", found)
-    with atomic_file(dataset / "audit.html") as temporary:
+    write_json(dataset / f"{name}.json", found)
+    with atomic_file(dataset / f"{name}.html") as temporary:
         audit_page(temporary, found, plan)
     for line in in_words(found):
         report(Message(line))
     if first := next(plan.skipped(), None):
         others = f" and {count - 1:,} more" if (count := plan.count("fault not null")) > 1 else ""
         report(Message(f"left out, see {dataset / listed}: {first.source}: {first.reason}{others}", "warning"))
-    return dataset / "audit.html"
+    return dataset / f"{name}.html"
 
 
 def _printable(skipped: Skipped) -> dict[str, str]:

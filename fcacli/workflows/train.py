@@ -16,7 +16,7 @@ from fcacli.workflows.lock import locked
 from fcacli.workflows.plan import require_room
 from fcacli.workflows.ranks import team_of
 from fcacli.workflows.shares import enough_for, require_shares
-from fcacli.workflows.train_options import TrainOptions, resolve, resolve_fork
+from fcacli.workflows.train_options import TrainOptions, as_stored, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fcacli.training.loop import Session
     from fcacli.training.team import Team
     from fcacli.workflows.encode.encode import Encoded
+    from fcacli.workflows.encode.job import Chosen
 
 __all__ = ["TrainOptions", "TrainResult", "train"]
 
@@ -102,10 +103,10 @@ def train(
         folder, config, source, finished = told
         if not finished:
             ready = begun or _follow(workspace, folder, config, gpus, team.size)
-            encoded = _encode(ready.base, ready.dataset, config, team, report)
+            chosen, encoded = _encode(ready, team, report)
             team.in_step = config.shard_base and team.size > 1
             adapter = team.own(lambda: _adapter(ready.base, config, folder, source, report))
-            team.by_main(_start, ready, encoded, adapter, held, report)
+            team.by_main(_start, ready, chosen, encoded, adapter, held, report)
             _fit(ready, encoded, adapter, session, team, report)
         return _result(folder)
 
@@ -161,7 +162,7 @@ def _begin(
     saved = which_run.going_on(latest, options, gpus)
     dataset = _dataset(workspace, options, saved, source)
     base = _load_base(options, saved or (source.config if source else None), gpus, report)
-    config = _config(options, saved, source, base, dataset, processes)
+    config = _config(options, saved, source, base, dataset, processes, report)
     if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
         return _Begun(base=base, dataset=dataset, config=config, run=latest, finished=True)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
@@ -170,7 +171,9 @@ def _begin(
     if saved is None and not force:
         require_room(base, dataset, config, options, gpus, report, processes)
     base.keep(config.keeping_among(processes))
-    if saved is not None:
+    if saved is None:
+        report(Message(which_run.describe_new(folder, latest, config)))
+    else:
         held.enter_context(locked(folder))
     return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None)
 
@@ -182,17 +185,17 @@ def _follow(workspace: Workspace, run: Path, config: TrainConfig, gpus: int | No
     return _Begun(base=base, dataset=workspace.dataset(config.data), config=config, run=run)
 
 
-def _start(begun: _Begun, encoded: "Encoded", adapter: "Adapter", held: ExitStack, report: Report) -> None:
+def _start(begun: _Begun, chosen: "Chosen", encoded: "Encoded", adapter: "Adapter", held: ExitStack, report: Report) -> None:
     """When all is encoded: what a new run begins with is written, its lock held by `held`."""
     folder, config, source = begun.run, begun.config, begun.source
     if not begun.new:
-        which_run.require_same_data(folder, encoded)
+        which_run.require_same_data(folder, encoded.clips, "clips")
         which_run.write_base(folder, config.base)
         return
     held.enter_context(locked(folder))
     if source is not None:
         which_run.start_fork(source, folder, adapter, config, report)
-    which_run.write_config(folder, config, encoded, source)
+    which_run.write_config(folder, config, chosen, encoded, source)
 
 
 def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:
@@ -227,6 +230,7 @@ def _config(
     base: "CogVideoX",
     dataset: Path,
     processes: int,
+    report: Report,
 ) -> TrainConfig:
     """Of the run that continues, of a fork, or of a new run, of which each process gets a clip of a step.
 
@@ -237,7 +241,8 @@ def _config(
     if source is not None:
         return enough_for(processes, options, resolve_fork(options, source.config, name, fingerprint, dataset.name))
     if saved is None:
-        config = resolve(options, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
+        asked = as_stored(options, dataset, base, report)
+        config = resolve(asked, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
         return enough_for(processes, options, config)
     if fingerprint != saved.base_fingerprint:
         raise Misuse(
@@ -263,12 +268,20 @@ def require_fit(base: "CogVideoX", config: TrainConfig) -> None:
         )
 
 
-def _encode(base: "CogVideoX", dataset: Path, config: TrainConfig, team: "Team", report: Report) -> "Encoded":
-    from fcacli.workflows.encode.encode import choose_clips, encode, encoding
+def _encode(begun: _Begun, team: "Team", report: Report) -> tuple["Chosen", "Encoded"]:
+    """The clips that are there and, of these, those that could be read, encoded.
 
+    Raises:
+        Misuse: a run that continues was started with others; nothing is encoded then.
+    """
+    from fcacli.workflows.encode.encode import encode, encoding
+
+    dataset, config = begun.dataset, begun.config
     with ExitStack() as held:
         team.by_main(lambda: held.enter_context(encoding(dataset, report)))
-        return encode(base, dataset, choose_clips(dataset, config.clip, report), config.clip, report, team)
+        chosen = which_run.clips_for(begun.run, config, dataset, report)
+        team.by_main(lambda: None if begun.new else which_run.require_same_data(begun.run, chosen, "dataset"))
+        return chosen, encode(begun.base, dataset, chosen, config.clip, report, team)
 
 
 def _fit(begun: _Begun, encoded: "Encoded", adapter: "Adapter", session: "Session", team: "Team", report: Report) -> "State":

@@ -2,13 +2,20 @@
 
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from fcacli.config import BaseWeights, Sampler, TrainConfig, differences, from_dict, to_dict
+from fcacli.config import BaseWeights, ClipConfig, Sampler, TrainConfig, differences, from_dict, to_dict
 from fcacli.errors import Misuse
+from fcacli.events import Message, Report, silent
 from fcacli.model.bases import BaseDefaults, BaseSpec
+from fcacli.workspace import read_json
+
+if TYPE_CHECKING:
+    from fcacli.model.bases.cogvideox import CogVideoX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,33 @@ def resolve(options: TrainOptions, spec: BaseSpec, fingerprint: str, data: str, 
     if options.vae_tiling is None:
         values["vae_tiling"] = values["clip"]["width"] * values["clip"]["height"] > TILED_ABOVE
     return from_dict(TrainConfig, values, where="options")
+
+
+def as_stored(options: TrainOptions, dataset: Path, base: "CogVideoX", report: Report = silent) -> TrainOptions:
+    """The options of a new run on a dataset: frames, given frames and size that they leave out are those that `fca prepare` was
+    given, as far as the base can take them. The miniature, which knows clips of one shape, takes no more frames than its
+    own and no other size.
+    """
+    about = read_json(dataset / "dataset.json")
+    form = about.get("form") if isinstance(about, dict) else None
+    stored = {name: value for name, value in (form or {}).items() if isinstance(value, int)} if isinstance(form, dict) else {}
+    own, mini = base.spec.defaults, base.spec.name == "mini"
+    taken: dict[str, Any] = {}
+    if options.frames is None and "frames" in stored:
+        taken["frames"] = min(stored["frames"], own.frames) if mini else stored["frames"]
+    frames = options.frames or taken.get("frames", own.frames)
+    if options.init_frames is None and stored.get("init_frames", frames) < frames:
+        taken["init_frames"] = stored["init_frames"]
+    if options.width is None and options.height is None and not mini and {"width", "height"} <= stored.keys():
+        size: dict[str, Any] = {"width": stored["width"], "height": stored["height"]}
+        with suppress(Misuse):  # the base cannot take it
+            base.check_clip(ClipConfig(frames=2, init_frames=1, **size, fps=own.fps))
+            taken |= size
+    other = {name: value for name, value in taken.items() if value != getattr(own, name)}
+    if other:
+        words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in other.items())
+        report(Message(f"as {dataset.name} was prepared: {words}"))
+    return replace(options, **taken)
 
 
 def asked_differently(options: TrainOptions, saved: TrainConfig) -> list[str]:

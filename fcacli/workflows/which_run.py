@@ -1,6 +1,9 @@
 """Which run a call of `fca train` is about: an unfinished one that goes on, a fork of one, or a new one.
 
-    runs/<run>/config.json    {"created", "version", "config", "clips", "forked_from"}; a folder without it is no run
+    runs/<run>/config.json    {"created", "version", "config", "dataset", "clips", "forked_from"}; a folder without it is no run
+
+"dataset" says which clips were there to train on, "clips" those of them that could be read. Runs of earlier versions lack
+"dataset", and their held-out clips are the first of val.
 
 A fork starts with a checkpoint of step 0 that holds its source's weights, so that it depends on the source no more.
 """
@@ -10,18 +13,19 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fcacli import __version__
 from fcacli.config import TrainConfig, differences, to_dict
 from fcacli.errors import FcaError, Misuse
-from fcacli.events import Message, Report
+from fcacli.events import Message, Report, silent
 from fcacli.workflows.train_options import TrainOptions, as_arguments, asked_differently, forked_differently
 from fcacli.workspace import Workspace, read_json, write_json
 
 if TYPE_CHECKING:
     from fcacli.model.attach import Adapter
     from fcacli.workflows.encode.encode import Encoded
+    from fcacli.workflows.encode.job import Chosen
 
 
 def find(workspace: Workspace, name: str | None) -> Path | None:
@@ -90,6 +94,17 @@ def same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
     return True
 
 
+def describe_new(run: Path, latest: Path | None, config: TrainConfig) -> str:
+    """One line: which run starts on which data and, where one is finished that could have been meant, in what they differ."""
+    from fcacli.training.checkpoint import is_finished, read_config
+
+    line = f"a new run, {run.name}, on data/{config.data}"
+    if latest is None or not is_finished(latest):
+        return line
+    different = differences(replace(read_config(latest), base=config.base), config)
+    return f"{line}; the finished run {latest.name} had other options: {'; '.join(different)}"
+
+
 # ---------------------------------------------------------------- forks
 
 
@@ -141,11 +156,11 @@ def start_fork(source: Source, run: Path, adapter: "Adapter", config: TrainConfi
 # ---------------------------------------------------------------- config.json
 
 
-def write_config(run: Path, config: TrainConfig, encoded: "Encoded", source: Source | None) -> None:
+def write_config(run: Path, config: TrainConfig, chosen: "Chosen", encoded: "Encoded", source: Source | None) -> None:
     """This makes a folder a run."""
     created, forked_from = datetime.now(UTC).isoformat(), source.identity() if source else None
-    about = {"created": created, "version": __version__, "config": to_dict(config)}
-    write_json(run / "config.json", {**about, "clips": _identity(encoded), "forked_from": forked_from})
+    about = {"created": created, "version": __version__, "config": to_dict(config), "dataset": _identity(chosen)}
+    write_json(run / "config.json", {**about, "clips": _identity(encoded.clips), "forked_from": forked_from})
 
 
 def write_base(run: Path, base: str) -> None:
@@ -156,26 +171,63 @@ def write_base(run: Path, base: str) -> None:
         write_json(run / "config.json", about)
 
 
-def require_same_data(run: Path, encoded: "Encoded") -> None:
-    """
+def clips_for(run: Path, config: TrainConfig, dataset: Path, report: Report = silent) -> "Chosen":
+    """What is there for a run, or a new one, to train on.
+
     Raises:
-        Misuse: the clips are not those that the run was started with.
+        FcaError: nothing is prepared, or no train clip is long enough.
     """
-    before, now = read_json(run / "config.json").get("clips"), _identity(encoded)
-    if before != now:
-        changed = differences(before, now) if isinstance(before, dict) else ["not recorded"]
+    from fcacli.workflows.encode.encode import choose_clips
+
+    earlier = (run / "config.json").is_file() and "dataset" not in read_json(run / "config.json")
+    return choose_clips(dataset, config.clip, report, first=earlier)
+
+
+def require_same_data(run: Path, clips: "Chosen", which: Literal["dataset", "clips"]) -> None:
+    """Before a run continues: what is there, or what is encoded, is what it was started with.
+
+    Raises:
+        Misuse: it is not.
+    """
+    if which == "dataset" and which not in read_json(run / "config.json"):
+        return  # of an earlier version: seen when all is encoded
+    if changed := _changed(run, clips, which):
         raise Misuse(
             f"the clips are not those that run {run.name} was started with: {'; '.join(changed)}",
             f"fca train --new   or, from its weights: fca train --fork {run.name}",
         )
 
 
-def _identity(encoded: "Encoded") -> dict[str, Any]:
+def require_training_data(run: Path, config: TrainConfig, dataset: Path, report: Report) -> None:
+    """Before a run is scored on held-out clips: they are those that were held out of it. A run of an earlier version does not
+    tell clips that could not be read from those that are others, and is warned of.
+
+    Raises:
+        FcaError: the dataset is another one by now.
+    """
+    about = read_json(run / "config.json")
+    which: Literal["dataset", "clips"] = "dataset" if "dataset" in about else "clips"
+    if about.get(which) is None or not (changed := _changed(run, clips_for(run, config, dataset), which)):
+        return
+    message = f"{dataset} has changed since run {run.name} was trained on it, its held-out clips may be ones it has seen"
+    message += f": {'; '.join(changed)}"
+    if which == "clips":
+        report(Message(message, "warning"))
+        return
+    raise FcaError(message, f"prepare it as it was, or train on what is there: fca train --new --data {dataset.name}")
+
+
+def _changed(run: Path, clips: "Chosen", which: Literal["dataset", "clips"]) -> list[str]:
+    before, now = read_json(run / "config.json").get(which), _identity(clips)
+    return differences(before, now) if isinstance(before, dict) else ["not recorded"]
+
+
+def _identity(chosen: "Chosen") -> dict[str, Any]:
     """Which clips a run sees, in which order: a run that continues must see the same."""
     digest, comma = hashlib.sha256(b"["), b""
-    for seen in ([split, clip.content, clip.text] for split, clips in encoded.clips.items() for clip in clips):
+    for seen in ([split, clip.content, clip.text] for split, clips in chosen.items() for clip in clips):
         digest.update(comma + json.dumps(seen).encode())
         comma = b", "
     digest.update(b"]")
-    counts: dict[str, int] = {split: len(clips) for split, clips in encoded.clips.items()}
+    counts: dict[str, int] = {split: len(clips) for split, clips in chosen.items()}
     return {**counts, "sha256": digest.hexdigest()}

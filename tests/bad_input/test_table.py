@@ -65,6 +65,7 @@ OPTIONS = [
     ("prepare ssv2 frames --shard 3", 2, "--shard takes I/N, part I of N, got '3'", TRY, "--shard 1/2"),
     ("prepare ssv2 frames --shard 3/2", 2, "--shard takes I/N with I from 1 to N, got 3/2", TRY, "--shard 1/2"),
     ("prepare ssv2 frames --check --shard 1/2", 2, "--check looks at the whole: leave out --shard"),
+    ("prepare ssv2 frames --check --replace", 2, "--check replaces no clips", TRY, "leave out --replace"),
     ("prepare ssv2 frames --check --base mini", 2, "--check writes no clips that --base could encode"),
     ("prepare ssv2 frames --camera wrist", 2, "--camera is for bridge, lerobot, not for ssv2"),
     ("prepare ssv2 frames --fold 2", 2, "--fold is for ucf101, not for ssv2"),

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -67,6 +68,22 @@ def test_too_short_clips_are_left_out_and_counted(tmp_path):
     assert error.value.hint == "--frames 20 or fewer"
     with pytest.raises(FcaError, match="holds no train clips"):
         usable_clips(tmp_path, "train", 16)
+
+
+@pytest.mark.parametrize(
+    ("about", "hint"),
+    [
+        ({"choice": {"split": None}}, "what it was prepared from has none: --split val"),
+        ({"choice": {"split": "val"}}, "run fca prepare again without --split, with --replace"),
+        ({}, "run fca prepare again without --split, with --replace"),  # of an earlier version
+    ],
+)
+def test_why_a_split_has_no_clips(tmp_path, about, hint):
+    prepared(tmp_path, [16])
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(FcaError, match="holds no test clips") as error:
+        usable_clips(tmp_path, "test", 16)
+    assert error.value.hint == hint
 
 
 def rows(count):

@@ -246,7 +246,7 @@ def test_a_dataset_of_sixteen_squares_by_seers_protocol(tmp_path):
     assert (facts["protocol"], facts["frames"], facts["init_frames"], facts["width"]) == ("seer", 12, 2, 32)
     path = next(result.folder.glob("*/videos/short.mp4"))
     assert np.abs(decode(path).frames[5:].astype(int) - 128).max() <= 3  # continued in mid-grey
-    other = prepare("folder", root, Workspace(tmp_path), workers=1)  # another form: all anew
+    other = prepare("folder", root, Workspace(tmp_path), workers=1, replace=True)  # another form: all anew
     assert other.made == 1 and [one.reason for one in other.skipped] == ["fewer frames than needed: 5 of 16"]
 
 

@@ -14,12 +14,14 @@ from raw_videos import write_prepared
 
 from fcacli.config import ClipConfig
 from fcacli.data.dataset import collate, given_frames, sample_frames
+from fcacli.data.manifest import read_split, write_split
 from fcacli.errors import FcaError, OutOfMemory
 from fcacli.events import Message, Progress, silent
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.planning.shaped import shaped_base
 from fcacli.training import loader
+from fcacli.workflows import evaluate
 from fcacli.workflows.encode import batches, room
 from fcacli.workflows.encode import plan as planning
 from fcacli.workflows.encode.batches import ahead, in_batches
@@ -74,6 +76,20 @@ class Listener:
 def run(base, dataset, clip=CLIP):
     listener = Listener()
     return encode(base, dataset, choose_clips(dataset, clip), clip, listener), listener
+
+
+def test_the_held_out_clips_are_drawn_from_all_of_val(tmp_path):
+    """Not the first, which may all be of one class; the same ones for every run; not those that an evaluation takes first."""
+    write_prepared(tmp_path, {"train": [("t", "a", 18)], "val": [("v", "a", 18)]})
+    clip = read_split(tmp_path, "val")[0]
+    write_split(tmp_path, "val", [replace(clip, file_name=f"videos/{n}.mp4") for n in range(200)])
+    held_out = [one.id for one in choose_clips(tmp_path, CLIP)["val"]]
+    assert len(set(held_out)) == 32 and held_out == [one.id for one in choose_clips(tmp_path, CLIP)["val"]]
+    assert sum(int(id) < 100 for id in held_out) in range(8, 25) and sum(int(id) < 100 for id in held_out[:4]) in range(1, 4)
+    scored = evaluate.choose_clips(read_split(tmp_path, "val"), evaluate.CLIPS)
+    assert not {one.id for one in scored} & set(held_out)
+    first = choose_clips(tmp_path, CLIP, first=True)["val"]
+    assert [one.id for one in first] == [str(n) for n in range(32)]
 
 
 def files(dataset):

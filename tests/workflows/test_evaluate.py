@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from trained_run import CLIP, VAL_CLIPS, add_run, make_workspace
 
+from fcacli.data.manifest import SPLITS, read_split, write_split
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.frechet import frechet_distance
 from fcacli.events import Event, Message, Progress
@@ -17,10 +18,12 @@ from fcacli.mini.features import MiniFeatures
 from fcacli.prediction.video import read_pngs, write_pngs
 from fcacli.workflows import generation
 from fcacli.workflows.devices import choose_eval_device
+from fcacli.workflows.encode.encode import choose_clips as choose
 from fcacli.workflows.evaluate import COPY_ROW, choose_clips, evaluate_run
 from fcacli.workflows.evaluate_rows import BASE_ROW
 from fcacli.workflows.scoring_plan import Scoring
 from fcacli.workflows.trained import Trained
+from fcacli.workflows.which_run import _identity
 from fcacli.workspace import Workspace
 
 FAST = Scoring(metrics=("psnr",))
@@ -62,7 +65,6 @@ def test_scores_the_run_beside_base_and_copy_last_frame(workspace: Workspace) ->
 
 def test_an_evaluated_clip_is_bit_for_bit_what_predict_gives(workspace: Workspace, tmp_path: Path) -> None:
     from fcacli.data.dataset import sample_frames
-    from fcacli.data.manifest import read_split
     from fcacli.workflows.predict import predict
 
     folder = evaluate_run(workspace, limit=1).predictions
@@ -256,6 +258,37 @@ def test_other_clips_or_samples_leave_the_default_evaluation_alone(workspace: Wo
     assert folders == [default.folder.with_name(name) for name in names]
     assert {path: path.read_bytes() for path in before} == before
     assert json.loads((default.folder.with_name(names[0]) / "results.json").read_text())["conditions"]["split"] == "train"
+
+
+@pytest.mark.parametrize("change", ["a train clip less", "its val clips now train clips"])
+def test_a_run_is_not_scored_on_a_dataset_that_it_was_not_trained_on(workspace: Workspace, change: str) -> None:
+    dataset, path = workspace.data / "toy", workspace.runs / "first" / "config.json"
+    clips = list(read_split(dataset, "val"))
+    write_split(dataset, "train", [replace(clip, content=f"{clip.content}-train") for clip in clips])
+    write_split(dataset, "test", clips)
+    about = json.loads(path.read_text())
+    about["dataset"] = about["clips"] = _identity(choose(dataset, CLIP))
+    path.write_text(json.dumps(about))
+    shutil.copytree(dataset / "val" / "videos", dataset / "test" / "videos")
+    for split in SPLITS[1:]:
+        evaluate_run(workspace, split=split, scoring=FAST, limit=1)
+    write_split(dataset, "test", [])
+    evaluate_run(workspace, scoring=FAST, limit=1)  # no clip of training
+    write_split(dataset, "train", clips[:2] if change == "a train clip less" else clips)
+    with pytest.raises(FcaError, match=r"toy has changed since run first was trained on it.*sha256") as refused:
+        evaluate_run(workspace, scoring=FAST, limit=1)
+    assert "fca train --new --data toy" in refused.value.hint
+
+    add_run(workspace, "second", Path(about["config"]["base"]), (3,), seed=1)
+    events: list[Event] = []
+    result = evaluate_run(workspace, run="second", scoring=FAST, limit=1, report=events.append)
+    assert [row["name"] for row in result.results["rows"]] == ["fca, step 3", BASE_ROW, COPY_ROW]
+    assert any("run first has no row: " in e.text and "has changed" in e.text for e in events if isinstance(e, Message))
+
+    del about["dataset"]  # of an earlier version
+    path.write_text(json.dumps(about))
+    evaluate_run(workspace, run="first", scoring=FAST, limit=1, report=events.append)
+    assert any("has changed since" in e.text for e in events if isinstance(e, Message) and e.level == "warning")
 
 
 def test_a_larger_limit_only_adds_clips() -> None:

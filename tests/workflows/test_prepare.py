@@ -11,10 +11,11 @@ from raw_videos import cut, moving_square, write_ssv2, write_video
 
 from fcacli.data.decode import decode
 from fcacli.data.manifest import read_split
+from fcacli.data.sampling import Form
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Progress
 from fcacli.workflows.lock import locked
-from fcacli.workflows.prepare import prepare
+from fcacli.workflows.prepare import PrepareOptions, check, prepare
 from fcacli.workspace import Workspace
 
 LABELS = {
@@ -148,6 +149,15 @@ def test_without_val_some_of_train_is_held_out(workspace, tmp_path):
     assert again.made == 0 and again.counts == result.counts and len(list(result.folder.glob("*/videos/*"))) == 5
 
 
+def test_the_form_does_not_decide_what_is_held_out(tmp_path):
+    raw = write_ssv2(tmp_path / "raw", {"train": [(str(n), f"caption {n}") for n in range(12)]})
+    ids = []
+    for number, form in enumerate((Form(), Form(frames=16, width=32, height=32), Form(frames=4))):
+        result = run(raw, Workspace(tmp_path), name=f"form{number}", form=form)[0]
+        ids.append([clip.id for clip in read_split(result.folder, "val")])
+    assert ids[0] == ids[1] == ids[2] and len(ids[0]) == 1
+
+
 def test_temporary_files_of_a_killed_run_are_removed(raw, workspace):
     folder = run(raw, workspace, limit=1)[0].folder
     left = [
@@ -155,7 +165,7 @@ def test_temporary_files_of_a_killed_run_are_removed(raw, workspace):
     ]
     for path in left:
         path.touch()
-    run(raw, workspace)
+    run(raw, workspace, limit=1)
     assert not any(path.exists() for path in left)
 
 
@@ -174,20 +184,68 @@ def test_an_unfinished_dataset_is_not_used_and_its_command_is_named(raw, workspa
     with monkeypatch.context() as patched:
         patched.setattr("fcacli.workflows.preparation.convert_all", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run(raw, workspace)
+            run(raw, workspace, replace=True)
     for name in (None, "ssv2"):
         with pytest.raises(FcaError, match=r"no prepared data.*ssv2 is being prepared or was interrupted") as error:
             workspace.dataset(name)
-        assert error.value.hint == f"fca prepare ssv2 {raw}"
+        assert error.value.hint == f"fca prepare ssv2 {raw} --replace"
     assert run(raw, workspace)[0].folder == workspace.dataset() and not (workspace.dataset() / "unfinished.json").exists()
 
 
 def test_limit_and_splits_choose_and_names_stay(raw, workspace):
     assert run(raw, workspace, limit=1)[0].counts == {"train": 1, "val": 1, "test": 0}
-    result = run(raw, workspace, splits=["train"], limit=2)[0]
+    result = run(raw, workspace, splits=["train"], limit=2, replace=True)[0]
     assert result.counts == {"train": 1, "val": 1, "test": 0} and result.reused == 1
-    assert run(raw, workspace)[0].counts == {"train": 3, "val": 1, "test": 0}
+    assert run(raw, workspace, replace=True)[0].counts == {"train": 3, "val": 1, "test": 0}
     assert [clip.id for clip in read_split(result.folder, "train")] == ["1", "2", "3"]
+
+
+SMALL = Form(frames=16, width=32, height=32)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"form": SMALL}, "frames: None -> 16; height: None -> 32; width: None -> 32"),
+        ({"form": Form(init_frames=1)}, "init_frames: None -> 1"),
+        ({"splits": ["val"]}, "split: None -> val"),
+        ({"limit": 1}, "limit: None -> 1"),
+        ({"match": "cup"}, "filter: None -> cup"),
+    ],
+)
+def test_other_options_do_not_replace_a_dataset_unasked(raw, workspace, options, said):
+    folder = run(raw, workspace)[0].folder
+    before = tree(folder, but=(".lock",))
+    with pytest.raises(Misuse, match="was prepared with other options") as refused:
+        run(raw, workspace, **options)
+    assert refused.value.message.endswith(f": {said}") and refused.value.hint == "--name OTHER, or --replace"
+    checked = check("ssv2", raw, workspace, options=PrepareOptions(workers=1, **options))
+    assert checked.audit.name == "checked.html"
+    after = tree(folder, but=(".lock",))
+    assert {path: after[path] for path in before} == before
+    assert {str(path) for path in after.keys() - before.keys()} == {"checked.jsonl", "checked.json", "checked.html"}
+    assert run(raw, workspace)[0].made == 0
+
+
+def test_replacing_removes_what_no_longer_belongs_and_nothing_else(raw, workspace):
+    folder = run(raw, workspace)[0].folder
+    own = folder / "train" / "videos" / "mine.mp4"
+    own.write_bytes(b"not ours")
+    result = run(raw, workspace, limit=1, replace=True)[0]
+    assert (result.made, result.reused) == (0, 2)
+    assert {path.name for path in folder.glob("*/videos/*")} == {"1.mp4", "7.mp4", "mine.mp4"}
+    run(raw, workspace, form=SMALL, splits=["train"], replace=True)
+    assert {path.name for path in folder.glob("*/videos/*")} == {"1.mp4", "2.mp4", "3.mp4", "mine.mp4"}
+    for path in folder.glob("*/videos/[0-9].mp4"):
+        assert decode(path).frames.shape == (16, 32, 32, 3)
+    assert run(raw, workspace, form=SMALL, splits=["train"])[0].made == 0
+
+
+def test_a_leak_is_not_made_again_after_replacing(workspace, tmp_path):
+    copy = write_ssv2(tmp_path / "copy", {"train": [("1", "a"), ("2", "b"), ("3", "c")], "validation": [("7", "d")]})
+    (copy / CLIPS / "1.webm").write_bytes((copy / CLIPS / "7.webm").read_bytes())
+    assert run(copy, workspace, limit=2)[0].counts["train"] == 1
+    assert run(copy, workspace, replace=True)[0].made == 1 and run(copy, workspace)[0].made == 0
 
 
 def test_hostile_names_stay_inside(workspace, tmp_path):

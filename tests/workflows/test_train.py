@@ -12,21 +12,30 @@ from dataclasses import replace
 import pytest
 from listening import Listener, crash, equal, weights
 
+from fcacli.config import ClipConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Progress
+from fcacli.model.bases import load_base, resolve_base
 from fcacli.training import checkpoint
 from fcacli.workflows.devices import choose_gpus, require_gpu
+from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.lock import locked
+from fcacli.workflows.plan import plan
 from fcacli.workflows.train import train
+from fcacli.workflows.train_options import as_stored, resolve
 from fcacli.workflows.trained import find_trained
+from fcacli.workflows.which_run import _identity
 from fcacli.workspace import Workspace
 
+CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=12)
 PATIENCE = 300
 """Seconds that a process may take to start or to stop on a loaded machine; a few on a free one."""
 
 
 def test_run_holds_what_it_says(workspace, asked):
-    result = train(workspace, asked, gpus=0)
+    listener = Listener()
+    result = train(workspace, asked, gpus=0, report=listener)
+    assert f"a new run, {result.run.name}, on data/ssv2" in listener.text.splitlines()
     assert result.finished and result.step == result.steps == 4
     assert result.train_loss > 0 and result.held_out_loss > 0
     assert result.checkpoint == result.run / "checkpoints" / "step-000004"
@@ -37,7 +46,7 @@ def test_run_holds_what_it_says(workspace, asked):
     measured = [json.loads(line) for line in (result.run / "speed.jsonl").read_text().splitlines()]
     assert [line["step"] for line in measured] == [1, 2, 3, 4] and measured[0]["clips_per_s"] > 0
     assert {path.name for path in (result.run / "validation" / "step-000004").iterdir()} == {
-        *("validation.json", "clips.png", "7", "7.mp4", "7.json")
+        *("validation.json", "clips.png", "8", "8.mp4", "8.json")
     }
     assert list((result.run / "tensorboard").iterdir())
 
@@ -47,9 +56,7 @@ def test_validation_clip_is_what_predict_gives(workspace, asked, tiny_base_folde
     import numpy as np
 
     from fcacli.data.dataset import sample_frames
-    from fcacli.data.manifest import read_split
     from fcacli.model.attach import detach, load_adapter
-    from fcacli.model.bases import load_base, resolve_base
     from fcacli.prediction.sampler import predict_clip
     from fcacli.prediction.video import read_pngs
     from fcacli.training.checkpoint import read_config
@@ -58,7 +65,7 @@ def test_validation_clip_is_what_predict_gives(workspace, asked, tiny_base_folde
     config = read_config(result.run)
     base = load_base(resolve_base(str(tiny_base_folder)))
     dataset = workspace.dataset()
-    clip = read_split(dataset, "val")[0]
+    clip = choose_clips(dataset, config.clip)["val"][0]
     given = sample_frames(dataset, "val", clip, config.clip)[: config.clip.init_frames]
     for step in (2, 4):
         detach(base.transformer)
@@ -180,8 +187,11 @@ def test_finished_run_is_not_trained_again(workspace, asked):
     again = train(workspace, asked, gpus=0, report=listener)
     assert again == first and "finished" in listener.text and "--new" in listener.text
     assert (first.checkpoint / "state.json").stat().st_mtime_ns == before
-    other = train(workspace, replace(asked, steps=5), gpus=0)
+    listener = Listener()
+    other = train(workspace, replace(asked, steps=5), gpus=0, report=listener)
     assert other.run != first.run and other.step == 5
+    said = f"a new run, {other.run.name}, on data/ssv2; the finished run {first.run.name} had other options: steps: 4 -> 5"
+    assert said in listener.text.splitlines()
 
 
 def test_lora_goes_the_same_way(workspace, asked):
@@ -261,8 +271,76 @@ def test_changed_clips_are_refused(workspace, asked):
     crash(workspace, asked, 3)
     metadata = workspace.dataset() / "train" / "metadata.jsonl"
     metadata.write_text("".join(metadata.read_text().splitlines(keepends=True)[:-1]))
+    shutil.rmtree(workspace.dataset() / "cache")
+    listener = Listener()
     with pytest.raises(Misuse, match="train: 4 -> 3"):
+        train(workspace, asked, gpus=0, report=listener)
+    assert not listener.phases and not list(workspace.dataset().glob("cache/videos/*"))  # before anything is encoded
+
+
+def test_a_run_of_an_earlier_version_keeps_its_held_out_clips(workspace, asked, monkeypatch):
+    """They were the first of val, and its configuration does not tell which clips were there."""
+    monkeypatch.setattr("fcacli.workflows.encode.encode.HELD_OUT", 1)
+    crash(workspace, asked, 3)
+    path = workspace.run() / "config.json"
+    about = json.loads(path.read_text())
+    assert about.pop("dataset") == about["clips"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(Misuse, match="the clips are not those"):  # clip 8 was drawn: no earlier version has that
         train(workspace, asked, gpus=0)
+    about["clips"] = _identity(choose_clips(workspace.dataset(), CLIP, first=True))
+    path.write_text(json.dumps(about))
+    result = train(workspace, asked, gpus=0)
+    assert result.finished and (result.run / "validation" / "step-000004" / "7.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "shape"),
+    [
+        ({"frames": None, "init_frames": 1, "width": None, "height": None}, {}, (16, 1, 32, 32)),
+        ({"frames": 12, "init_frames": 3, "width": 48, "height": 40}, {}, (12, 3, 48, 40)),
+        ({"frames": 12, "init_frames": 3, "width": 48, "height": 40}, {"frames": 8, "width": 32}, (8, 3, 32, 32)),
+        ({"frames": 12, "init_frames": 3, "width": 48, "height": 40}, {"frames": 3, "init_frames": 1}, (3, 1, 48, 40)),
+        ({"frames": 12, "init_frames": 3}, {"frames": 3}, (3, 2, 32, 32)),
+        ({"width": 50, "height": 40}, {}, (16, 2, 32, 32)),  # which the base cannot take
+        ({"frames": 49, "init_frames": 4, "width": 64, "height": 64}, {"base": "mini"}, (16, 4, 48, 48)),
+        ({"frames": 12, "init_frames": 2}, {"base": "mini"}, (12, 2, 48, 48)),
+        (None, {}, (16, 2, 32, 32)),
+    ],
+)
+def test_clips_are_trained_as_they_were_prepared(workspace, asked, form, options, shape):
+    path = workspace.dataset() / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"form": form}))
+    asked = replace(asked, **options)
+    base = load_base(resolve_base(asked.base))
+    clip = resolve(as_stored(asked, workspace.dataset(), base), base.spec, "", "ssv2", True).clip
+    assert (clip.frames, clip.init_frames, clip.width, clip.height) == shape
+
+
+def config_planned(workspace, options, monkeypatch):
+    """What `fca plan` would plan."""
+
+    def stop(base, config, *_, **__):
+        kept.append(config)
+        raise KeyboardInterrupt
+
+    kept = []
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("fcacli.workflows.plan._planner", stop)
+        plan(workspace, options, gpus=0)
+    return kept[0]
+
+
+def test_train_gives_as_many_frames_as_the_data_were_prepared_for(workspace, asked, monkeypatch):
+    path = workspace.dataset() / "dataset.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"form": about["form"] | {"init_frames": 1}}))
+    listener = Listener()
+    result = train(workspace, replace(asked, steps=1, validate_every=0), gpus=0, report=listener)
+    assert config_planned(workspace, asked, monkeypatch).clip == checkpoint.read_config(result.run).clip
+    assert checkpoint.read_config(result.run).clip.init_frames == 1 and "as ssv2 was prepared: init frames 1" in listener.text
+    forked = train(workspace, replace(asked, steps=1, validate_every=0, init_frames=2), gpus=0, fork=result.run.name)
+    assert checkpoint.read_config(forked.run).clip.init_frames == 2
 
 
 def test_two_trainings_of_one_run_are_refused(workspace, asked):

@@ -5,7 +5,7 @@ bridge_dataset/1.0.0/*-{train,val}.tfrecord-*                                  s
 .../<task>/.../{train,val}/out.npy                                             pickled: only with --trust-pickle
 rawframes/<task>/<number>/img_00001.jpg                                        as Seer extracts them
 
-The prompt is the first line of lang.txt that is no "confidence", else the task's folder as words. A missing camera of RLDS
+The prompt is the first line of lang.txt that is no "confidence: ...", else the task's folder as words. A missing camera of RLDS
 is a run of black pictures (`has_image_*` is always 0), which the audit finds. No pickle is opened unasked.
 """
 
@@ -129,7 +129,7 @@ def _raw(root: Path, camera: int, note: Note) -> Iterator[Record]:
             bare += 1
             continue
         try:
-            text = _instruction(path / "lang.txt") if "lang.txt" in names else _task(path.parent)
+            text = (_instruction(path / "lang.txt") if "lang.txt" in names else "") or _task(path.parent)
         except FcaError as error:
             broken.append(error.message)
             continue
@@ -148,7 +148,7 @@ def _raw(root: Path, camera: int, note: Note) -> Iterator[Record]:
 def _instruction(path: Path) -> str:
     for line in lines(path):
         text = " ".join(line.split())
-        if text and "confidence" not in text.lower():
+        if text and not re.match(r"confidence\b", text, re.IGNORECASE):
             if not is_text(text):
                 raise FcaError(f"{path} is not valid UTF-8")
             return text

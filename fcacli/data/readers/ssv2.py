@@ -37,8 +37,8 @@ DEPTH = 4
 class Layout:
     """What lies where."""
 
-    videos: dict[str, str] = field(default_factory=dict)
-    """Folders that hold video files, each with the suffix of its files."""
+    videos: dict[str, list[str]] = field(default_factory=dict)
+    """Folders that hold video files, each with the suffixes of its files."""
     frames: list[str] = field(default_factory=list)
     """Folders that hold one folder of frames for each clip."""
     found: int = 0
@@ -53,9 +53,10 @@ class Layout:
         """The clip of that id, the video before its frames; None if it is not there."""
         if not id.isalnum():
             return None
-        for folder, suffix in self.videos.items():
-            if os.path.isfile(path := os.path.join(folder, id + suffix)):
-                return Video(Path(path))
+        for folder, suffixes in self.videos.items():
+            for suffix in suffixes:
+                if os.path.isfile(path := os.path.join(folder, id + suffix)):
+                    return Video(Path(path))
         for folder in self.frames:
             if os.path.isdir(path := os.path.join(folder, id)):
                 return Pictures(Path(path), FPS)
@@ -235,7 +236,9 @@ def _search(folder: str, layout: Layout, depth: int) -> None:
             continue
         stem, suffix = os.path.splitext(entry.name)
         if suffix.lower() in VIDEOS:
-            layout.videos.setdefault(folder, suffix)
+            if suffix not in (suffixes := layout.videos.setdefault(folder, [])):
+                suffixes.append(suffix)
+                suffixes.sort(reverse=True)  # .webm, the download, first
             layout.found, layout.example = layout.found + 1, min(stem, layout.example or stem)
         elif match := LABELS.fullmatch(entry.name):
             split = SPLIT_OF[match[1].lower()]

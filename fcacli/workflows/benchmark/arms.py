@@ -41,7 +41,7 @@ class Settings:
 
     @property
     def reserved(self) -> int:
-        """First clips of the val split; settings are chosen and curves drawn on them, no table is."""
+        """First clips of the val split; settings are chosen on them, no table is."""
         return min(RESERVED, self.scored)
 
 

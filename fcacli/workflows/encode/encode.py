@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fcacli.config import ClipConfig
 from fcacli.data.cache import EncodedStore, caption_key
-from fcacli.data.dataset import EncodedClips, Images, kind_of, unpacked, usable_clips
+from fcacli.data.dataset import EncodedClips, Images, drawn, kind_of, unpacked, usable_clips
 from fcacli.data.manifest import Split, read_split
 from fcacli.errors import FcaError
 from fcacli.events import Report, silent
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fcacli.model.conditioning import Given
 
 HELD_OUT = 32
-"""Clips of the val split that are used in training, for the held-out loss and the validation clips."""
+"""Clips of the val split that are used in training, for the held-out loss; the first of them are the validation clips."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,18 @@ class Encoded:
         return full, replace(full, text=text[None], text_mask=mask[None])
 
 
-def choose_clips(dataset: Path, clip_config: ClipConfig, report: Report = silent) -> Chosen:
-    """The clips that training uses: the train split, and the first of the val split, each long enough.
+def choose_clips(dataset: Path, clip_config: ClipConfig, report: Report = silent, first: bool = False) -> Chosen:
+    """The clips that training uses: the train split, and some of the val split, each long enough.
+
+    Args:
+        first: take the first of val, as runs of earlier versions do; else they are drawn, the same ones for every run.
 
     Raises:
         FcaError: nothing is prepared, or no train clip is long enough.
     """
     train = usable_clips(dataset, "train", clip_config.frames, report)
     held_out = read_split(dataset, "val", lambda clip: clip.frames >= clip_config.frames)
-    return {"train": train, "val": held_out[:HELD_OUT]}
+    return {"train": train, "val": held_out[:HELD_OUT] if first else held_out[drawn(len(held_out))[::-1][:HELD_OUT]]}
 
 
 @contextmanager

@@ -41,13 +41,14 @@ def test_pictures_follow_by_number_not_by_name(tmp_path):
     ("lang", "text"),
     [
         ("confidence: 1\n  put it \n down", "put it"),
-        ("Confidence: 0.3\n", ""),
-        ("", ""),
+        ("Confidence: 0.3\n", "flip pot"),  # the task's folder
+        ("", "flip pot"),
+        ("confidence: 1\nMove with confidence to the left\n", "Move with confidence to the left"),
         ("\n\nlift  the   pot\nanother one\n", "lift the pot"),
     ],
 )
-def test_instruction_is_the_first_line_that_is_no_confidence(tmp_path, lang, text):
-    write_trajectory(tmp_path / "task" / "raw" / "traj_group0" / "traj0", 2, lang)
+def test_instruction_is_the_first_line_that_is_no_confidence_else_the_task(tmp_path, lang, text):
+    write_trajectory(tmp_path / "flip_pot" / "raw" / "traj_group0" / "traj0", 2, lang)
     assert [record.text for record in found("bridge", tmp_path)[0]] == [text]
 
 

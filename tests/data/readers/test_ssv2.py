@@ -42,6 +42,14 @@ def test_both_namings_anywhere_below(tmp_path, prefix, folder):
     assert records(tmp_path) == (CLIPS, [])
 
 
+def test_a_folder_may_hold_videos_of_both_kinds(tmp_path):
+    layout(tmp_path, **BOTH, videos=["2", "74225"])
+    folder = tmp_path / "20bn-something-something-v2"
+    for name in ("4.mp4", "2.mp4"):
+        (folder / name).touch()
+    assert [name for *_, name in records(tmp_path)[0]] == ["2.webm", "4.mp4", "74225.webm"]
+
+
 def test_what_is_missing_or_left_over_is_one_line(tmp_path):
     layout(tmp_path, **BOTH, test=[("9", None), ("10", None)], videos=["4", "74225", "5", "6", "9"])
     found, notes = records(tmp_path)
