@@ -10,11 +10,11 @@ from listening import crash, weights
 
 from fcacli.config import BaseWeights
 from fcacli.data.dataset import sample_frames
-from fcacli.data.manifest import read_split
 from fcacli.events import silent
 from fcacli.prediction.sampler import predict_clip
 from fcacli.prediction.video import read_pngs
 from fcacli.training import checkpoint
+from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.train import TrainResult, train
 from fcacli.workflows.train_options import TILED_ABOVE, TrainOptions, as_arguments
 from fcacli.workflows.trained import Offload, Trained, find_trained, load_offloaded
@@ -36,8 +36,8 @@ def losses(result: TrainResult) -> np.ndarray:
 
 def predicted(trained: Trained, workspace: Workspace, adapter: object) -> tuple[str, np.ndarray]:
     """Id and prediction of the first validation clip."""
-    clip = read_split(workspace.dataset(), "val")[0]
     config = trained.config
+    clip = choose_clips(workspace.dataset(), config.clip)["val"][0]
     given = sample_frames(workspace.dataset(), "val", clip, config.clip)[: config.clip.init_frames]
     return clip.id, predict_clip(trained.base, adapter, given, clip.text, config.clip, config.sample)  # type: ignore[arg-type]
 

@@ -22,14 +22,14 @@ KINDS = {"fca": {}, "lora": {"adapter": "lora", "lora_rank": 2}, "text": {"adapt
 def test_validation_and_predict_give_the_same_clip_and_the_gate_holds(workspace, asked, kind):
     """Bitwise, on a float32 base; the adapter is saved in bfloat16, as it was validated."""
     from fcacli.data.dataset import sample_frames
-    from fcacli.data.manifest import read_split
     from fcacli.prediction.video import read_pngs, write_pngs
+    from fcacli.workflows.encode.encode import choose_clips
 
     result = train(workspace, replace(asked, **HALF, **KINDS[kind], steps=2), gpus=0)
     assert result.finished and {tensor.dtype for tensor in weights(result.run).values()} == {torch.bfloat16}
     assert all(claim["holds"] for claim in result_of(result.run, 2)["claims"])
     config = checkpoint.read_config(result.run)
-    clip = read_split(workspace.dataset(), "val")[0]
+    clip = choose_clips(workspace.dataset(), config.clip)["val"][0]
     given = sample_frames(workspace.dataset(), "val", clip, config.clip)[: config.clip.init_frames]
     write_pngs(workspace.root / "given", given)
     afresh = predict(workspace, workspace.root / "given", clip.text, device="cpu")
