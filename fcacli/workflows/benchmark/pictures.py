@@ -16,7 +16,7 @@ from fcacli.workspace import Workspace, read_json
 
 SHOWN = 6
 """Clips on the contact sheet: the first that are scored."""
-PLOTTED = {"psnr": "PSNR of a few reserved clips (dB)", "held_out": "held-out loss"}
+PLOTTED = {"psnr": "PSNR of a few held-out clips (dB)", "held_out": "held-out loss"}
 """Figure of a validation -> title of its charts."""
 
 

@@ -10,7 +10,7 @@ from fcacli.workflows.train_options import TrainOptions, as_stored, resolve
 
 
 def encode_ahead(dataset: Path, base_name: str, *, report: Report = silent) -> Encoded:
-    """Encode a prepared dataset for a base at the clip size that training would take, on the device that training would take.
+    """Encode a prepared dataset for a base, at the clip size and on the device that training would take.
 
     Raises:
         Misuse: no such base.
