@@ -46,12 +46,12 @@ PSNR_CONDITIONS = {"range": "[0, 1], RGB", "per": f"frame; one equal in every pi
 SSIM_CONDITIONS = {"range": "[0, 1], RGB", "window": f"gaussian {WINDOW}, sigma {SIGMA}, population covariance, float64"}
 
 
-def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: str | Mapping[str, str]) -> dict[str, Any]:
+def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: Mapping[str, str]) -> dict[str, Any]:
     """What all numbers stand under.
 
     Args:
         shapes: (T, H, W, 3) of the clips.
-        source: where the scored pixels come from, and whether a lossy codec stands between; of each side its own.
+        source: by side, where the scored pixels come from, and whether a lossy codec stands between.
     """
     shapes = set(shapes)
     lengths = sorted({shape[0] for shape in shapes})
@@ -62,7 +62,7 @@ def conditions(given: int, shapes: Iterable[tuple[int, ...]], source: str | Mapp
         "scored_frames": f"{given}..{last}" + ("; the given frames do not count" if given else ""),
         "size": ", ".join(sorted({f"{shape[2]}x{shape[1]}" for shape in shapes})),
         "interval": f"95 % percentile bootstrap over clips, {RESAMPLES} resamples",
-        "source": source if isinstance(source, str) else dict(source),
+        "source": dict(source),
     }
 
 

@@ -10,7 +10,7 @@ from fcacli.evaluation.scoring import Method, Score, Scored
 
 FEATURES = (np.arange(6.0).reshape(2, 3), np.ones((2, 3)))
 SAID = {"psnr": {"per": "frame"}, "fvd": {"summary": "preset videogpt"}, "kvd": {"summary": "preset videogpt"}}
-COMMON = conditions(2, [(6, 16, 20, 3)], "lossless")
+COMMON = conditions(2, [(6, 16, 20, 3)], {"predictions": "lossless", "truth": "lossless"})
 
 
 def _row(name: str, **more: Score) -> Scored:
