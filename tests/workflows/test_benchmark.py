@@ -48,7 +48,7 @@ def test_every_arm_has_its_line_and_the_files_are_there(done: BenchmarkResult) -
     assert lines["fca"]["seconds_per_step"] > 0
     assert lines["copy"]["seconds_per_clip"] is None
     assert len(lines["fca"]["psnr"]["per_frame"]) == 14
-    assert "fca_above" in lines["lora-64"] and "fca_above" not in lines["fca"]
+    assert [found["other"] for found in done.results["differences"]] == ["base", "copy", "lora-64"]
     said = (done.folder / "benchmark.md").read_text()
     assert done.results["settings"]["base_fingerprint"] in said
     assert "commit" in said and "learning rate" in said

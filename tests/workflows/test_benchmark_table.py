@@ -6,7 +6,7 @@ import pytest
 from fcacli.evaluation.intervals import bootstrap_interval
 from fcacli.workflows.benchmark.arms import ARMS
 from fcacli.workflows.benchmark.choose import best
-from fcacli.workflows.benchmark.table import difference, line_of, lines_of, per_clip
+from fcacli.workflows.benchmark.table import difference, differences_of, line_of, lines_of, per_clip
 from fcacli.workflows.benchmark.text import cells, markdown, text
 
 ARM = {arm.name: arm for arm in ARMS}
@@ -47,10 +47,14 @@ def row(
     }
 
 
-def results(lines: list[dict], tried: list[dict] | None = None) -> dict:
+def results(rows: dict, tried: list[dict] | None = None) -> dict:
     settings = {"base": "mini", "base_fingerprint": "f00d", "steps": 7, "clips": 9, "scored": COUNT}
     conditions = {"hardware": ["abacus"], "date": ["2026-11-23"], "version": ["0"], "commit": ["abc"]}
-    return {"settings": settings, "conditions": conditions, "lines": lines, "tried": tried or []}
+    return {"settings": settings, "conditions": conditions, **parts(rows), "tried": tried or []}
+
+
+def parts(rows: dict) -> dict:
+    return {"lines": lines_of("main", rows), "differences": differences_of("main", rows)}
 
 
 def test_a_clip_counts_with_its_mean_over_seeds_and_the_interval_is_over_clips() -> None:
@@ -78,9 +82,9 @@ def test_the_difference_is_paired() -> None:
 
 def test_success_of_paired_clips() -> None:
     half = np.arange(COUNT) % 2 == 0
-    lines = lines_of("main", {"fca": [row("fca", success=True)], "lora-64": [row("lora-64", success=half)]})
-    above = next(line for line in lines if line["arm"] == "lora-64")["fca_above"]["success"]
-    assert above["value"] == 0.5
+    (found,) = differences_of("main", {"fca": [row("fca", success=True)], "lora-64": [row("lora-64", success=half)]})
+    above = found["success"]
+    assert (found["one"], found["other"], above["value"]) == ("fca", "lora-64", 0.5)
     assert 0.3 < above["interval"][0] < 0.5 < above["interval"][1] < 0.7
 
 
@@ -93,24 +97,32 @@ def test_ablations_stand_below_fca_on_their_clips_with_their_seed() -> None:
     whole, without = lines_of("ablation", rows)
     assert (whole["arm"], whole["clips"], whole["seeds"]) == ("fca", 10, 1)
     assert whole["psnr"]["value"] == pytest.approx(4.5)
-    assert without["fca_above"]["psnr"]["value"] == pytest.approx(1.5)
+    assert without["psnr"]["value"] == pytest.approx(3)
+    (found,) = differences_of("ablation", rows)
+    assert (found["title"], found["psnr"]["value"]) == ("FCA minus without the frame-wise mask", pytest.approx(1.5))
+
+
+def test_a_combination_is_compared_with_fca_and_with_lora() -> None:
+    rows = {"fca": [row("fca")], "lora-64": [row("lora-64", psnr=19.0)], "fca-lora": [row("fca-lora", psnr=22.0)]}
+    found = {(one["one"], one["other"]): one["psnr"]["value"] for one in differences_of("main", rows)}
+    assert found == {("fca", "lora-64"): 1, ("fca", "fca-lora"): -2, ("fca-lora", "lora-64"): 3}
 
 
 def test_what_was_scored_on_other_clips_is_not_compared() -> None:
-    lines = lines_of("main", {"fca": [row("fca")], "lora-64": [row("lora-64", count=10)]})
-    assert all("fca_above" not in line for line in lines)
+    assert differences_of("main", {"fca": [row("fca")], "lora-64": [row("lora-64", count=10)]}) == []
 
 
 def test_the_words_hold_every_figure_and_condition() -> None:
-    lines = lines_of("main", {"fca": [row("fca")], "lora-64": [row("lora-64", psnr=19.0)]})
+    rows = {"fca": [row("fca")], "lora-64": [row("lora-64", psnr=19.0)]}
+    lines = lines_of("main", rows)
     assert cells(lines[0])[:5] == ["FCA", "100 % [100, 100]", "20.00 [20.00, 20.00]", "20.5 / 19.5", "0.800"]
     assert cells(lines[0])[8:11] == ["1.79 M", "2.50 G", "0.50"]
-    assert "FCA minus LoRA, rank 64: task success 0 points [0, 0], PSNR 1.00 [1.00, 1.00] dB" in text(results(lines))
-    said = markdown(results(lines))
+    assert "FCA minus LoRA, rank 64: task success 0 points [0, 0], PSNR 1.00 [1.00, 1.00] dB" in text(results(rows))
+    said = markdown(results(rows))
     for words in ("abacus", "2026-11-23", "commit abc", "f00d", "mini-FVD", "Nothing was tried", "0.001"):
         assert words in said
     assert " FVD" not in said.replace("mini-FVD", "")
-    for shown in (said, text(results(lines))):
+    for shown in (said, text(results(rows))):
         assert "with the true given ones in front of every row, the base's too" in shown
 
 
@@ -129,7 +141,7 @@ def test_psnr_chooses_and_what_failed_never_is() -> None:
 
 
 def test_every_setting_tried_is_listed() -> None:
-    said = markdown(results(lines_of("main", {"fca": [row("fca")]}), TRIED))
+    said = markdown(results({"fca": [row("fca")]}, TRIED))
     assert "| fca | 0.009 | 5 | step 2: the loss is not finite" in said
     assert "| lora-64 | 0.003 | 5 | 60 % | 25.00 | 8 |" in said
     tried = said.split("The tables stand under")[0].splitlines()

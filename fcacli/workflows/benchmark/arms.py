@@ -126,6 +126,16 @@ ARMS = (
 )
 REFERENCE: dict[Group, str] = {"main": "fca", "aligned": "fca-17", "ablation": "fca"}
 """The arm that the others of a group are compared with, clip by clip."""
+COMBINED = ("fca-in-context", "fca-lora")
+"""FCA with what LoRA has; these are compared with LORA too."""
+LORA = "lora-64"
+
+
+def compared(group: Group) -> list[tuple[Arm, Arm]]:
+    """Pairs of which the difference is shown: FCA and every other arm of the group, the combinations and LoRA."""
+    arm = {arm.name: arm for arm in ARMS}
+    pairs = [(arm[REFERENCE[group]], other) for other in ARMS if other.group == group and other.name != REFERENCE[group]]
+    return pairs + [(arm[name], arm[LORA]) for name in COMBINED if arm[name].group == group]
 
 
 def choose_arms(only: Sequence[str]) -> tuple[Arm, ...]:

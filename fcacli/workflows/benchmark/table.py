@@ -14,7 +14,7 @@ from fcacli.evaluation.frechet import frechet_distance
 from fcacli.evaluation.intervals import bootstrap_interval
 from fcacli.evaluation.kernel import kernel_distance
 from fcacli.events import Message, Report, silent
-from fcacli.workflows.benchmark.arms import ARMS, GROUPS, REFERENCE, Arm, Group
+from fcacli.workflows.benchmark.arms import ARMS, GROUPS, REFERENCE, Arm, Group, compared
 from fcacli.workflows.benchmark.choose import tried
 from fcacli.workflows.benchmark.pictures import write_pictures
 from fcacli.workflows.benchmark.text import markdown, text
@@ -35,7 +35,16 @@ def write_tables(
     folder, rows = workspace.root, _rows(workspace)
     lines = [line for group in GROUPS for line in lines_of(group, rows)]
     if not lines:
-        return [], "no run is finished yet", {"settings": dict(settings), "lines": [], "tried": tried(workspace)}
+        return (
+            [],
+            "no run is finished yet",
+            {
+                "settings": dict(settings),
+                "lines": [],
+                "differences": [],
+                "tried": tried(workspace),
+            },
+        )
     few = min((line["clips"] for line in lines if line["frechet"] is not None), default=ENOUGH)
     if few < ENOUGH:
         report(Message(f"Frechet and kernel distances on {few} clips say little; they want {ENOUGH}", "warning"))
@@ -43,6 +52,7 @@ def write_tables(
         "settings": dict(settings),
         "conditions": _conditions([row for found in rows.values() for row in found]),
         "lines": lines,
+        "differences": [found for group in GROUPS for found in differences_of(group, rows)],
         "tried": tried(workspace),
     }
     write_json(folder / "benchmark.json", results)
@@ -68,12 +78,32 @@ def _rows(workspace: Workspace) -> dict[str, list[Row]]:
 def lines_of(group: Group, rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     """The lines of a group that have rows; for ablations the whole FCA on their clips, with their seed, comes first."""
     arms = [arm for arm in ARMS if arm.group == group and arm.name in rows]
-    reference = list(rows.get(REFERENCE[group], ()))
-    if group == "ablation" and arms and reference:
-        reference = [cut(row, rows[arms[0].name][0]["clips"]) for row in reference if row["seed"] == 0]
-        whole = next(arm for arm in ARMS if arm.name == REFERENCE[group])
-        return [line_of(whole, reference, group), *(line_of(arm, rows[arm.name], group, reference) for arm in arms)]
-    return [line_of(arm, rows[arm.name], group, reference if arm.name != REFERENCE[group] else ()) for arm in arms]
+    lines = [line_of(arm, rows[arm.name], group) for arm in arms]
+    if group == "ablation" and arms and (whole := _as_ablation(rows, rows[arms[0].name])):
+        reference = next(arm for arm in ARMS if arm.name == REFERENCE[group])
+        return [line_of(reference, whole, group), *lines]
+    return lines
+
+
+def differences_of(group: Group, rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
+    """One method minus another, of the pairs of a group that were scored on the same clips."""
+    found = []
+    for one, other in compared(group):
+        if one.name not in rows or other.name not in rows:
+            continue
+        of_other = rows[other.name]
+        of_one = _as_ablation(rows, of_other) if group == "ablation" else rows[one.name]
+        if of_one and [clip["id"] for clip in of_one[0]["clips"]] == [clip["id"] for clip in of_other[0]["clips"]]:
+            by_metric = {metric: difference(of_one, of_other, metric) for metric in COMPARED}
+            found.append(
+                {"group": group, "one": one.name, "other": other.name, "title": f"{one.title} minus {other.title}"} | by_metric
+            )
+    return found
+
+
+def _as_ablation(rows: Mapping[str, Sequence[Row]], ablation: Sequence[Row]) -> list[Row]:
+    """The whole FCA with the seed and on the clips of an ablation."""
+    return [cut(row, ablation[0]["clips"]) for row in rows.get(REFERENCE["ablation"], ()) if row["seed"] == 0]
 
 
 def cut(row: Row, clips: Sequence[Mapping[str, Any]]) -> Row:
@@ -83,8 +113,8 @@ def cut(row: Row, clips: Sequence[Mapping[str, Any]]) -> Row:
     return row | {"clips": [row["clips"][i] for i in kept], "features": tuple(part[kept] for part in row["features"])}
 
 
-def line_of(arm: Arm, rows: Sequence[Row], group: Group, reference: Sequence[Row] = ()) -> dict[str, Any]:
-    """One method over its seeds, and how far `reference`, where given, is above it on the same clips."""
+def line_of(arm: Arm, rows: Sequence[Row], group: Group) -> dict[str, Any]:
+    """One method over its seeds."""
     first = rows[0]
     line: dict[str, Any] = {"arm": arm.name, "title": arm.title, "group": group, "seeds": len(rows)}
     line |= {"clips": len(first["clips"]), "steps": first["steps"], "lr": first.get("lr"), "parameters": first["parameters"]}
@@ -99,8 +129,6 @@ def line_of(arm: Arm, rows: Sequence[Row], group: Group, reference: Sequence[Row
         line[metric]["per_frame"] = np.mean([[clip[metric] for clip in row["clips"]] for row in rows], axis=(0, 1)).tolist()
     for name, distance in (("frechet", frechet_distance), ("kernel", kernel_distance)):
         line[name] = float(np.mean([distance(*row["features"]) for row in rows])) if line["clips"] > 1 else None
-    if reference and [clip["id"] for clip in reference[0]["clips"]] == [clip["id"] for clip in first["clips"]]:
-        line["fca_above"] = {metric: difference(reference, rows, metric) for metric in COMPARED}
     return line
 
 

@@ -25,9 +25,9 @@ def text(results: Mapping[str, Any]) -> str:
             widths = [max(len(row[i]) for row in rows) for i in range(len(IN_TERMINAL))]
             shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
             parts.append("\n".join([title, shown[0], "-" * max(map(len, shown)), *shown[1:]]))
-    if above := [line for line in results["lines"] if "fca_above" in line and line["group"] != "ablation"]:
-        shown = [f"FCA minus {line['title']}: {above_of(line)}" for line in above if line["parameters"]]
-        parts.append("\n".join(shown))
+    trained = {line["arm"] for line in results["lines"] if line["parameters"]}
+    shown = [found for found in results["differences"] if found["group"] != "ablation" and found["other"] in trained]
+    parts.append("\n".join(f"{found['title']}: {_of_difference(found)}" for found in shown))
     return "\n\n".join(part for part in parts if part) + f"\n[95 % bootstrap interval over clips]; mini-FVD: {IN_FRONT}"
 
 
@@ -66,10 +66,8 @@ def _figure(score: Mapping[str, Any], digits: int) -> str:
     return f"{value} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def above_of(line: Line) -> str:
-    """How far FCA is above a line, clip by clip."""
-    success, psnr = line["fca_above"]["success"], line["fca_above"]["psnr"]
-    return f"task success {_percent(success).replace(' %', ' points')}, PSNR {_figure(psnr, 2)} dB"
+def _of_difference(found: Mapping[str, Any]) -> str:
+    return f"task success {_percent(found['success']).replace(' %', ' points')}, PSNR {_figure(found['psnr'], 2)} dB"
 
 
 # ---------------------------------------------------------------- Markdown
@@ -82,11 +80,10 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines = [line for line in results["lines"] if line["group"] == group]
         if lines:
             parts += [f"## {title[0].upper()}{title[1:]}", _table(COLUMNS, [cells(line) for line in lines])]
-        if compared := [line for line in lines if "fca_above" in line]:
-            rows = [[line["title"], _percent(line["fca_above"]["success"]), _figure(line["fca_above"]["psnr"], 2)]
-                    for line in compared]  # fmt: skip
-            heads = ("FCA minus", "task success, points", "PSNR (dB)")
-            parts.append(_table(heads, [[cell.replace(" %", "") for cell in row] for row in rows]))
+        if differences := [found for found in results["differences"] if found["group"] == group]:
+            rows = [[found["title"], _percent(found["success"]).replace(" %", ""), _figure(found["psnr"], 2)]
+                    for found in differences]  # fmt: skip
+            parts.append(_table(("clip by clip", "task success, points", "PSNR (dB)"), rows))
     parts += ["## What was tried", _tried(results), "## Conditions", _conditions(results)]
     return "\n\n".join(parts) + "\n"
 
