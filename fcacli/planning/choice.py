@@ -47,6 +47,7 @@ def choose(
     plan: Callable[[TrainConfig], Memory],
     fits: Callable[[int], bool],
     estimate: Callable[[TrainConfig], int],
+    may_share: bool = False,
 ) -> list[Tried]:
     """Those planned; the last one fits, or none does and it has all levers pulled.
 
@@ -58,8 +59,9 @@ def choose(
         layers: of the base.
         fits: whether so many bytes of tensors do.
         estimate: bytes that would be needed; asked for when one is planned.
+        may_share: whether there are several processes that can share the base out.
     """
-    search, there = _Search(config, plan, fits, estimate), list(levers(config, asked, head_dim, layers))
+    search, there = _Search(config, plan, fits, estimate), list(levers(config, asked, head_dim, layers, may_share))
     search.works(there[: 2 if _recomputes(there[1:2]) else 1])
     while (pulled := search.likely_least(there)) is not None and not search.works(pulled):
         pass
@@ -139,9 +141,10 @@ def merged(pulled: Sequence[Changes]) -> Changes:
     return {name: value for lever in pulled for name, value in lever.items()}
 
 
-def levers(config: TrainConfig, asked: Set[str], head_dim: int, layers: int) -> Iterator[Changes]:
+def levers(config: TrainConfig, asked: Set[str], head_dim: int, layers: int, may_share: bool = False) -> Iterator[Changes]:
     """What may be changed, the first always, the cheapest first: what only takes time, then fewer bits, then waiting for
-    copies; a narrower adapter only where nothing else suffices, for it is another adapter."""
+    copies; a narrower adapter only where nothing else suffices, for it is another adapter. A base that may be shared out is
+    not swapped as well."""
     waiting = config.block_swap or config.offload_activations
     yield {"checkpointing": False} if "checkpointing" not in asked and not waiting else {}
     if "checkpointing" not in asked:
@@ -149,12 +152,14 @@ def levers(config: TrainConfig, asked: Set[str], head_dim: int, layers: int) -> 
     if not asked & {"batch_size", "accumulate"}:
         for size in (size for size in range(config.batch_size - 1, 0, -1) if config.batch_size % size == 0):
             yield {"batch_size": size, "accumulate": config.accumulate * config.batch_size // size}
-    swap = not config.shard_base
+    share = may_share and not config.shard_base and "shard_base" not in asked and not config.block_swap and not config.compile
+    swap = not share and not config.shard_base
     steps: list[tuple[str, Any, bool]] = [
         ("optimizer", "adamw8bit", config.optimizer == "adamw"),
         ("vae_tiling", True, not config.vae_tiling),
         ("weights", "bf16", config.weights == "fp32" and config.precision == "bf16"),
         ("offload_optimizer", True, not config.offload_optimizer and config.optimizer != "paged-adamw8bit"),
+        ("shard_base", True, share),
         ("base_weights", "int8", config.base_weights == "full"),
         ("base_weights", "nf4", config.base_weights != "nf4"),
         *(("block_swap", layers * third // 3, swap and config.block_swap < layers * third // 3) for third in (1, 2, 3)),

@@ -268,7 +268,8 @@ def _fitting(
         report(Message(f"planning {_shown(config)}", "detail"))
         return planner.memory(config)
 
-    return choose(config, asked, base.head_dim, base.layers, memory, fits, planner.estimate)
+    may_share = planner.processes > 1 and config.batch_size * config.accumulate % planner.processes == 0
+    return choose(config, asked, base.head_dim, base.layers, memory, fits, planner.estimate, may_share)
 
 
 def _room_of_card(size: int) -> Callable[[int], bool]:

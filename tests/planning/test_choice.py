@@ -48,6 +48,16 @@ def test_what_was_asked_for_stays():
     assert {name for lever in levers(CONFIG, names - {"optimizer"}, 64, 30) for name in lever} == {"optimizer"}
 
 
+def test_several_processes_share_the_base_before_it_loses_bits_and_do_not_swap_it():
+    there = list(levers(CONFIG, set(), 64, 30, may_share=True))
+    assert there.index({"shard_base": True}) < there.index({"base_weights": "int8"})
+    assert not [lever for lever in there if "block_swap" in lever]
+    for changed in (replace(CONFIG, checkpointing=True, block_swap=5), replace(CONFIG, compile=True)):
+        assert {"shard_base": True} not in levers(changed, set(), 64, 30, may_share=True), "two that exclude each other"
+    kept = list(levers(CONFIG, {"shard_base"}, 64, 30, may_share=True))
+    assert {"shard_base": True} not in kept and {"block_swap": 10} in kept
+
+
 def test_blocks_do_not_wait_where_nothing_is_recomputed():
     kept = replace(CONFIG, checkpointing=False)
     assert not {"block_swap", "offload_activations"} & {name for one in levers(kept, {"checkpointing"}, 64, 30) for name in one}

@@ -51,10 +51,11 @@ def planned(workspace_here, options):
 
 @pytest.fixture
 def untraced(monkeypatch):
-    """A memory that is worked out, not traced: 2 GB, 1 more for 16 of the adapter's width, 1 less with checkpointing."""
+    """A memory that is worked out, not traced: 2 GB, 1 more for 16 of the adapter's width, 1 less with checkpointing, 1 less
+    with a base that is shared out."""
 
     def memory(planner, config):
-        size = 1_000_000_000 * (2 + config.adapter.width // 16) - 1_000_000_000 * config.checkpointing
+        size = 1_000_000_000 * (2 + config.adapter.width // 16 - config.checkpointing - config.shard_base)
         on_cuda = planner.kind == "cuda"
         phase = Phase("training step", size * on_cuda, size * on_cuda, size * (not on_cuda), size * (not on_cuda))
         return Memory(planner.kind, (phase,), {"adapter": 1}, 1)
@@ -94,6 +95,16 @@ def test_the_least_costly_options_that_fit_are_found(workspace_here, options, un
     assert words[:2] == ["fca", "train"]
     said = CliRunner().invoke(app, ["plan", "--json", *words[2:]])
     assert json.loads(said.stdout)["card"] == found.card, "the line is complete: planned again, it needs the same"
+
+
+def test_several_cards_share_the_base_where_that_helps(workspace_here, options, untraced):
+    asked, tight = replace(options, adapter_width=16, batch_size=2), int(1.7e9)  # 1 GB of tensors, and what is assumed besides
+    found = plan(workspace_here, asked, gpus=2, gpu_memory=tight)
+    assert found.tried[-1]["options"] == {"checkpointing": True, "shard_base": True}
+    assert "--gpus 2" in found.command and "--shard-base" in found.command
+    for gpus, clips in ((1, 2), (2, 3)):  # one has nobody to share with; three clips are uneven shares, which would hang
+        with pytest.raises(FcaError, match="nothing that was tried fits"):
+            plan(workspace_here, replace(asked, batch_size=clips), gpus=gpus, gpu_memory=tight)
 
 
 def test_what_was_asked_for_stays(workspace_here, options, untraced):
