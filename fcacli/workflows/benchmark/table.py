@@ -34,27 +34,18 @@ def write_tables(
     what benchmark.json holds."""
     folder, rows = workspace.root, _rows(workspace)
     lines = [line for group in GROUPS for line in lines_of(group, rows)]
-    if not lines:
-        return (
-            [],
-            "no run is finished yet",
-            {
-                "settings": dict(settings),
-                "lines": [],
-                "differences": [],
-                "tried": tried(workspace),
-            },
-        )
-    few = min((line["clips"] for line in lines if line["frechet"] is not None), default=ENOUGH)
-    if few < ENOUGH:
-        report(Message(f"Frechet and kernel distances on {few} clips say little; they want {ENOUGH}", "warning"))
-    results = {
+    results: dict[str, Any] = {
         "settings": dict(settings),
         "conditions": _conditions([row for found in rows.values() for row in found]),
         "lines": lines,
         "differences": [found for group in GROUPS for found in differences_of(group, rows)],
         "tried": tried(workspace),
     }
+    if not lines:
+        return [], "no run is finished yet", results
+    few = min((line["clips"] for line in lines if line["frechet"] is not None), default=ENOUGH)
+    if few < ENOUGH:
+        report(Message(f"Frechet and kernel distances on {few} clips say little; they want {ENOUGH}", "warning"))
     write_json(folder / "benchmark.json", results)
     with atomic_file(folder / "benchmark.md") as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")

@@ -26,8 +26,8 @@ def text(results: Mapping[str, Any]) -> str:
             shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
             parts.append("\n".join([title, shown[0], "-" * max(map(len, shown)), *shown[1:]]))
     trained = {line["arm"] for line in results["lines"] if line["parameters"]}
-    shown = [found for found in results["differences"] if found["group"] != "ablation" and found["other"] in trained]
-    parts.append("\n".join(f"{found['title']}: {_of_difference(found)}" for found in shown))
+    differences = [found for found in results["differences"] if found["group"] != "ablation" and found["other"] in trained]
+    parts.append("\n".join(f"{found['title']}: {_of_difference(found)}" for found in differences))
     return "\n\n".join(part for part in parts if part) + f"\n[95 % bootstrap interval over clips]; mini-FVD: {IN_FRONT}"
 
 
