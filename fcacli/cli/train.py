@@ -286,10 +286,12 @@ def train(
         words = launch_script.words_for_a_script(sys.argv[1:])
         console.print_text(launch_script.slurm_script(words, chosen or launch.alone(gpus)))
         return
-    if chosen is not None:
+    if chosen is not None and not chosen.single:
         with console.talking(verbose, quiet) as report:
             launch.launch(sys.argv[1:], chosen, report)
         return
+    if chosen is not None and chosen.device == "cpu":  # a file that names one process
+        gpus = 0
     from fcacli.workflows.train import TrainOptions
     from fcacli.workflows.train import train as run_train
 

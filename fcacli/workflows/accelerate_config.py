@@ -50,7 +50,7 @@ def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int,
 
 
 def accelerate_launch(words: Sequence[str], chosen: Layout) -> Callable[[], object]:
-    """`accelerate launch` with the file, for CUDA devices; on the CPU it would not start several processes."""
+    """`accelerate launch` with the file, for the CUDA devices of a machine; on the CPU it would not start several processes."""
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     host, _, port = (chosen.rendezvous or "").rpartition(":")

@@ -43,6 +43,11 @@ class Layout:
     device: str
     """cuda or cpu."""
 
+    @property
+    def single(self) -> bool:
+        """Whether it is one process, which needs no launcher."""
+        return self.processes * self.nodes == 1
+
 
 def layout(
     gpus: int | None,
@@ -115,8 +120,11 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
 
 
 def _start(words: Sequence[str], chosen: Layout) -> Callable[[], object]:
-    """What starts the processes and returns when all have ended, or raises what the launcher raises."""
-    if chosen.accelerate_config is not None and chosen.device == "cuda":
+    """What starts the processes and returns when all have ended, or raises what the launcher raises.
+
+    Several machines meet by torch's own launcher: the file that they share cannot say which of them each is.
+    """
+    if chosen.accelerate_config is not None and chosen.device == "cuda" and chosen.nodes == 1:
         from fcacli.workflows.accelerate_config import accelerate_launch
 
         return accelerate_launch(words, chosen)

@@ -26,7 +26,8 @@ def words_for_a_script(words: Sequence[str]) -> list[str]:
 def slurm_script(words: Sequence[str], chosen: Layout) -> str:
     """A script for sbatch: one `fca train` on each machine, which starts the processes there.
 
-    SLURM tells them two minutes before their time is up, so that they save; a requeued job continues its run.
+    SLURM tells them two minutes before their time is up, so that they save; a requeued job continues its run, so one that
+    begins a new run or a fork each time is not requeued.
 
     Args:
         words: of the command, without --nodes and --rendezvous.
@@ -46,13 +47,18 @@ def slurm_script(words: Sequence[str], chosen: Layout) -> str:
         *resources,
         "#SBATCH --time=24:00:00",
         "#SBATCH --signal=TERM@120",
-        "#SBATCH --requeue",
+        "#SBATCH --no-requeue   # again it would begin anew" if _begins(words) else "#SBATCH --requeue",
         *(["", f"# on one machine without SLURM: {torchrun_line(words, chosen)}"] if chosen.nodes == 1 else []),
         "",
         *meet,
         f"srun --kill-on-bad-exit=1 {command}",
     ]
     return "\n".join(lines)
+
+
+def _begins(words: Sequence[str]) -> bool:
+    """Whether the same words again do not continue the run."""
+    return any(word in ("--new", "--fork") or word.startswith("--fork=") for word in words)
 
 
 def torchrun_line(words: Sequence[str], chosen: Layout) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from listening import equal, weights
+from typer.testing import CliRunner
 
+from fcacli.cli.app import app
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Progress
 from fcacli.training.loader import micro_batches
@@ -150,6 +152,36 @@ def test_an_accelerate_config_says_how_many_and_where(tmp_path):
         read_layout(path, None, None, 1, None)
 
 
+@pytest.mark.parametrize(("kind", "cpu", "gpus"), [("'NO'", "false", None), ("MULTI_GPU", "false", 1), ("'NO'", "true", 0)])
+def test_an_accelerate_config_of_one_process_trains_here(tmp_path, monkeypatch, kind, cpu, gpus):
+    path = tmp_path / "accelerate.yaml"
+    path.write_text(CONFIG.format(kind=kind, machines=1, cpu=cpu).replace("num_processes: 8", "num_processes: 1"))
+    monkeypatch.setattr("fcacli.workflows.launch.launch", lambda *_: pytest.fail("a launcher for one process"))
+    taken = []
+
+    def train_here(*_, gpus, **__):
+        taken.append(gpus)
+        raise FcaError("far enough")
+
+    monkeypatch.setattr("fcacli.workflows.train.train", train_here)
+    words = ["train", "--accelerate-config", str(path), *(["--gpus", "1"] if gpus == 1 else [])]
+    assert CliRunner().invoke(app, words).exit_code == 1 and taken == [gpus]
+
+
+def test_several_machines_meet_by_torchs_launcher(tmp_path, monkeypatch):
+    """In the file that machines share nothing says which one each is."""
+    from torch.distributed.launcher import api
+
+    path = tmp_path / "accelerate.yaml"
+    path.write_text(CONFIG.format(kind="MULTI_GPU", machines=2, cpu="false"))
+    taken = []
+    monkeypatch.setattr(api, "elastic_launch", lambda config, _: lambda *words: taken.append((config, words)))
+    launch._start(["train"], read_layout(path, None, None, 1, None))()
+    ((config, words),) = taken
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node, config.rdzv_endpoint) == (2, 2, 4, "node1:4000")
+    assert words == ("-m", "fcacli", "train")
+
+
 @pytest.mark.parametrize("kind", ["MULTI_GPU", "FSDP"])
 def test_accelerate_launch_gets_file_machines_and_command(tmp_path, monkeypatch, kind):
     from accelerate.commands import launch as theirs
@@ -183,6 +215,9 @@ def test_the_script_is_sound_and_names_machines_devices_and_the_way_on(tmp_path)
         assert line in script.splitlines()
     assert script.splitlines()[-1].endswith("""--data 'it'"'"'s here' --nodes 2 --rendezvous "$head:29500\"""")
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    for begins in (["--new"], ["--fork", "latest"], ["--fork=latest"]):
+        again = launch_script.slurm_script([*words, *begins], Layout(processes=4, device="cuda")).splitlines()
+        assert "#SBATCH --requeue" not in again and any(line.startswith("#SBATCH --no-requeue") for line in again)
     alone = launch_script.slurm_script(words, Layout(processes=4, device="cuda"))
     assert "# on one machine without SLURM: torchrun --standalone --nproc-per-node 4 -m fcacli train --gpus 4" in alone
 
