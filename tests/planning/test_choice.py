@@ -87,6 +87,17 @@ def test_what_an_estimate_says_is_planned_before_it_is_believed():
     assert all(one.memory.needed > 1960 for one in tried[:-1]) and tried[-1].memory.needed <= 1960
 
 
+def test_a_wider_adapter_is_planned_though_its_estimate_is_far_above():
+    """Estimates of narrower adapters hold the activations of the traced one."""
+
+    def estimate(config):
+        return round(bytes_of(config).needed * (1.12 if config.adapter.width < 1920 else 1))
+
+    config = replace(CONFIG, adapter=replace(CONFIG.adapter, width=1920), batch_size=1)
+    tried = choose(config, set(), 64, 30, bytes_of, lambda needed: needed <= 1960, estimate)
+    assert tried[-1].changes["adapter_width"] == 960 and tried[-1].memory.needed == 1960
+
+
 def test_where_none_fits_the_last_tried_has_all():
     changes, tried = chosen(0)
     assert len(tried) == 2 and changes["adapter_width"] == 448 and changes["base_weights"] == "nf4"
