@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,8 +152,12 @@ def require_room(
     gpus: int | None,
     report: Report,
     processes: int = 1,
+    begun_by: Sequence[str] = (),
 ) -> None:
     """Before `fca train` begins on a base: does it fit this machine? On the CPU, as often as there are processes here.
+
+    Args:
+        begun_by: words of the command besides its options, which a line that does fit has as well.
 
     Raises:
         FcaError: it does not; the hint is a line that does, if there is one.
@@ -171,11 +176,12 @@ def require_room(
     fits = _room_free(free)
     if fits((asked := _as_asked(config, planner)).memory.needed):
         return
-    tried = _fitting(config, options, base, planner, fits, report)
+    fixed = {"adapter_width"} if "--fork" in begun_by else set()
+    tried = _fitting(config, options, base, planner, fits, report, fixed)
     where = "GPU memory" if kind == "cuda" else "memory"
     peak = asked.memory.peak.name
     message = f"{peak} needs {_gb(asked.memory.needed)} of {where}, {_gb(free)} are free (fca plan shows all phases)"
-    line = f"fca train {as_arguments(replace(options, **tried[-1].changes), gpus)}"
+    line = " ".join(["fca train", as_arguments(replace(options, **tried[-1].changes), gpus), shlex.join(begun_by)]).rstrip()
     found = fits(tried[-1].memory.needed)
     raise FcaError(
         message, f"{line}\nor --force, to try it" if found else "a smaller --size, fewer --frames, or --force, to try it"
@@ -255,10 +261,11 @@ def _fitting(
     planner: Planner,
     fits: Callable[[int], bool],
     report: Report,
+    fixed: Set[str] = frozenset(),
 ) -> list[Tried]:
     from fcacli.planning.choice import choose
 
-    asked = {option.name for option in fields(options) if getattr(options, option.name) not in (None, {})}
+    asked = fixed | {option.name for option in fields(options) if getattr(options, option.name) not in (None, {})}
     if planner.kind == "cpu":
         asked |= IN_MAIN_MEMORY
     if planner.processes > 1:

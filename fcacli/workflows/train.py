@@ -169,7 +169,9 @@ def _begin(
     require_fit(base, config)
     require_shares(options, config, processes, report)
     if saved is None and not force:
-        require_room(base, dataset, config, options, gpus, report, processes)
+        named = {"--run": run, "--fork": fork}
+        begun_by = [*(word for name, value in named.items() if value for word in (name, value)), *(["--new"] if new else [])]
+        require_room(base, dataset, config, options, gpus, report, processes, begun_by)
     base.keep(config.keeping_among(processes))
     if saved is None:
         report(Message(which_run.describe_new(folder, latest, config)))

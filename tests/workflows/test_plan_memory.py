@@ -156,8 +156,23 @@ def test_train_refuses_what_cannot_fit_with_a_line_that_does_unless_forced(works
         train(workspace_here, small, gpus=0, new=True)
     line, force = error.value.hint.splitlines()
     assert line.startswith("fca train --base") and "--checkpointing" in line and "--force" in force
+    assert line.endswith(" --new"), "the same run, in less memory"
     assert workspace_here.all_runs() == before
     assert train(workspace_here, small, gpus=0, new=True, force=True).finished
+
+
+def test_the_line_for_a_fork_is_a_fork_and_keeps_its_adapter(workspace_here, options, untraced, monkeypatch):
+    monkeypatch.setattr(planning, "fits_easily", lambda *_: False)
+    again = TrainOptions(steps=1, validate_clips=0)
+    train(workspace_here, replace(options, steps=1, validate_clips=0), gpus=0, run="source", force=True)
+    monkeypatch.setattr(planning, "free_memory", lambda: int(3.5e9))
+    with pytest.raises(FcaError) as error:
+        train(workspace_here, again, gpus=0, run="other", fork="source")
+    assert error.value.hint.splitlines()[0].endswith("--checkpointing --run other --fork source")
+    monkeypatch.setattr(planning, "free_memory", lambda: int(2.6e9))
+    with pytest.raises(FcaError) as error:
+        train(workspace_here, again, gpus=0, fork="source")
+    assert "fca train" not in error.value.hint, "a narrower adapter would fit, and is not the fork's"
 
 
 def test_where_no_line_fits_none_is_given(workspace_here, options, untraced, monkeypatch):
