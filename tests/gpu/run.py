@@ -68,17 +68,22 @@ class Case:
 
 
 def memory_cases() -> Iterator[Case]:
-    """The target table: what must fit under which cap, at the largest shape that it is meant for; two more ways to save."""
+    """The target table: what must fit under which cap, at the largest shape that it is meant for, with options by which it
+    does (results/plan_targets.md); two more ways to save."""
     yield Case("cogvideox-2b", LARGE, 24, {"adapter_width": 1920})
     yield Case("cogvideox-2b", LARGE, 16, {"adapter_width": 1920, **BF16})
     yield Case("cogvideox-2b", LARGE, 12, {"adapter_width": 1920, **BF16, **INPUTS, "base_weights": "int8"})
     yield Case("cogvideox-2b", "16x256x256", 8, {"adapter_width": 448, **BF16, "base_weights": "nf4"})
-    for base, blocks in (("cogvideox-5b", 42), ("cogvideox1.5-5b", 42)):
-        yield Case(base, LARGE, 24, {"adapter_width": 1536, **BF16})
-        yield Case(base, LARGE, 16, {"adapter_width": 1536, **BF16, **INPUTS, "base_weights": "int8"})
-        yield Case(base, LARGE, 12, {"adapter_width": 1536, **BF16, **INPUTS, "base_weights": "nf4"})
-        narrow = {"adapter_width": 768, **BF16, "base_weights": "nf4", "block_swap": blocks // 2}
-        yield Case(base, "16x256x256", 8, narrow)
+    saved = BF16 | {"offload_gradients": True}
+    all_wait = saved | {"block_swap": 42}
+    for base, at_16, at_12 in (
+        ("cogvideox-5b", saved, {"adapter_width": 768, **all_wait, **INPUTS}),
+        ("cogvideox1.5-5b", BF16, {"adapter_width": 1536, **all_wait}),
+    ):
+        yield Case(base, LARGE, 24, {"adapter_width": 1536, **BF16, "base_weights": "int8"})
+        yield Case(base, LARGE, 16, {"adapter_width": 1536, **at_16, "base_weights": "nf4", "block_swap": 28})
+        yield Case(base, LARGE, 12, at_12)
+        yield Case(base, "16x256x256", 8, {"adapter_width": 768, **BF16, "base_weights": "nf4", "block_swap": 21})
     yield Case("cogvideox-2b", "16x480x720", 16, {"adapter_width": 1920, "optimizer": "paged-adamw8bit"})
     yield Case("cogvideox-5b", "16x480x720", 16, {"adapter_width": 1536, **BF16, "block_swap": 28})
 
