@@ -53,12 +53,8 @@ def accelerate_launch(words: Sequence[str], chosen: Layout) -> Callable[[], obje
     """`accelerate launch` with the file, for the CUDA devices of a machine; on the CPU it would not start several processes."""
     from accelerate.commands.launch import launch_command, launch_command_parser
 
-    host, _, port = (chosen.rendezvous or "").rpartition(":")
-    meeting = ["--main_process_ip", host, "--main_process_port", port] if chosen.rendezvous else []
     arguments = [
-        *("--config_file", str(chosen.accelerate_config), "--multi_gpu"),
-        *("--num_processes", str(chosen.processes * chosen.nodes), "--num_machines", str(chosen.nodes)),
-        *meeting,
+        *("--config_file", str(chosen.accelerate_config), "--multi_gpu", "--num_processes", str(chosen.processes)),
         *("--module", MODULE, *words),
     ]
     try:

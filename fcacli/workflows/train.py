@@ -169,8 +169,7 @@ def _begin(
     require_fit(base, config)
     require_shares(options, config, processes, report)
     if saved is None and not force:
-        named = {"--run": run, "--fork": fork}
-        begun_by = [*(word for name, value in named.items() if value for word in (name, value)), *(["--new"] if new else [])]
+        begun_by = [*(["--run", run] if run else []), *(["--fork", fork] if fork else []), *(["--new"] if new else [])]
         require_room(base, dataset, config, options, gpus, report, processes, begun_by)
     base.keep(config.keeping_among(processes))
     if saved is None:

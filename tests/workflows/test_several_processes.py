@@ -183,18 +183,18 @@ def test_several_machines_meet_by_torchs_launcher(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["MULTI_GPU", "FSDP"])
-def test_accelerate_launch_gets_file_machines_and_command(tmp_path, monkeypatch, kind):
+def test_accelerate_launch_gets_file_processes_and_command(tmp_path, monkeypatch, kind):
     from accelerate.commands import launch as theirs
 
     from fcacli.workflows.accelerate_config import accelerate_launch
 
     path = tmp_path / "accelerate.yaml"
-    path.write_text(CONFIG.format(kind=kind, machines=2, cpu="false"))
+    path.write_text(CONFIG.format(kind=kind, machines=1, cpu="false"))
     taken = []
     monkeypatch.setattr(theirs, "multi_gpu_launcher", taken.append)
     accelerate_launch(["train", "--gpus", "4"], read_layout(path, None, None, 1, None))()
     (given,) = taken
-    assert (given.num_processes, given.num_machines, given.main_process_ip, given.main_process_port) == (8, 2, "node1", 4000)
+    assert (given.num_processes, given.num_machines, given.main_process_ip, given.main_process_port) == (8, 1, "node1", 4000)
     assert not given.use_fsdp, "its processes would be told to spread the adapter"
     assert given.module and [given.training_script, *given.training_script_args] == ["fcacli", "train", "--gpus", "4"]
 

@@ -133,9 +133,10 @@ LORA = "lora-64"
 
 def compared(group: Group) -> list[tuple[Arm, Arm]]:
     """Pairs of which the difference is shown: FCA and every other arm of the group, the combinations and LoRA."""
-    arm = {arm.name: arm for arm in ARMS}
-    pairs = [(arm[REFERENCE[group]], other) for other in ARMS if other.group == group and other.name != REFERENCE[group]]
-    return pairs + [(arm[name], arm[LORA]) for name in COMBINED if arm[name].group == group]
+    named = {arm.name: arm for arm in ARMS}
+    reference = named[REFERENCE[group]]
+    pairs = [(reference, arm) for arm in ARMS if arm.group == group and arm is not reference]
+    return pairs + [(named[name], named[LORA]) for name in COMBINED if named[name].group == group]
 
 
 def choose_arms(only: Sequence[str]) -> tuple[Arm, ...]:
