@@ -68,6 +68,11 @@ class Memory:
         """Bytes of tensors, on the device or, on the CPU, in main memory."""
         return self.peak.device_least if self.kind == "cuda" else self.peak.host_least
 
+    @property
+    def host_peak(self) -> Phase:
+        """The phase that needs the most main memory."""
+        return max(self.phases, key=lambda phase: phase.host_least)
+
 
 class Planner:
     """Plans configurations of one base at one clip size; what does not depend on the rest is traced once.
@@ -128,11 +133,14 @@ class Planner:
 
         # main memory beside the device, or all of it
         stored = marks.get("optimizer, host", 0)
-        waiting = away.host + stored + (inputs + gradients) * on_cuda
+        waiting = self._in_memory + away.host + stored + (inputs + gradients) * on_cuda
         validating = waiting + (state if on_cuda else inputs)
-        loading = max(self._as_loaded, stays["adapter"])  # weights are read into main memory, the adapter is drawn there
+        block = away.host // max(1, config.block_swap)  # is there twice while it gets to where it waits
+        drawn = away.host + stays["adapter"]  # the adapter begins in main memory, beside the blocks that wait
+        loading = stays["base"] + away.passing + encoder if on_cuda else self._as_loaded
         training = (
-            self._phase("training step", step, loading, waiting=self._in_memory + waiting),
+            self._phase("loading", loading, max(self._as_loaded + block, drawn)),
+            self._phase("training step", step, 0, waiting=waiting),
             self._phase("validation: sampling", sampling, 2 * stays["adapter"], FIRST, waiting=validating),
             self._phase("validation: decoding", decoding, picture.weights, waiting=validating),
             self._phase("saving", resident, stays["adapter"], waiting=waiting),

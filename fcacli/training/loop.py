@@ -148,7 +148,7 @@ def fit(
 
                 state = replace(state, step=state.step + 1, train_loss=loss)
                 log.computed(state.step, {"loss": loss, "lr": lr, "grad_norm": norm})
-                measured = pace.stepped(loss) | memory(accelerator.device) | {"disk_gb": room.left()}
+                measured = pace.stepped(loss) | memory(accelerator.device) | {"disk_gb": room.left(), "processes": team.size}
                 measured["waited"] = round(loaded.stepped(measured["seconds"]), 4)
                 log.measured(state.step, measured)
                 report(Progress(PHASE, state.step, config.steps, pace.shown(measured)))

@@ -140,7 +140,15 @@ def plan(
         if not _room_of_card(gpu_memory)(tried[-1].memory.needed):
             raise _nothing_fits(tried, gpu_memory)
     return _planned(
-        workspace, options, spec, tried, _disk(base, config, encodings), keep, gpu_memory, gpus if kind == "cpu" else gpus or 1
+        workspace,
+        options,
+        spec,
+        tried,
+        _disk(base, config, encodings),
+        keep,
+        gpu_memory,
+        gpus if kind == "cpu" else gpus or 1,
+        processes,
     )
 
 
@@ -165,16 +173,19 @@ def require_room(
     from fcacli.workflows.encode.encode import all_encoded
 
     kind: Kind = "cuda" if loaded.device.type == "cuda" else "cpu"
-    free = free_device() if kind == "cuda" else free_memory()
-    if free is not None and kind == "cpu":
-        free //= here()
-    if free is None or fits_easily(loaded, config, free):
+    memory = free_memory()
+    host = None if memory is None else memory // here()
+    free = free_device() if kind == "cuda" else host
+    if free is None or all(fits_easily(loaded, config, size) for size in (free, host) if size is not None):
         return
     base = _shaped(loaded.spec, config, kind)
     encoded = all_encoded(loaded, dataset, config.clip)
     planner = _planner(base, config, kind, _encodings(base, dataset, config), encoded, processes)
     fits = _room_free(free)
-    if fits((asked := _as_asked(config, planner)).memory.needed):
+    asked = _as_asked(config, planner)
+    if kind == "cuda" and host is not None:
+        _require_main_memory(asked.memory, host)
+    if fits(asked.memory.needed):
         return
     fixed = {"adapter_width"} if "--fork" in begun_by else set()
     tried = _fitting(config, options, base, planner, fits, report, fixed)
@@ -189,6 +200,20 @@ def require_room(
 
 
 # ---------------------------------------------------------------- its parts
+
+
+def _require_main_memory(memory: Memory, free: int) -> None:
+    """
+    Raises:
+        FcaError: beside the device it takes more main memory than is free.
+    """
+    peak = memory.host_peak
+    if peak.host_least > free:
+        raise FcaError(
+            f"{peak.name} needs {_gb(peak.host_least)} of main memory beside the GPU, {_gb(free)} are free "
+            "(fca plan shows all phases)",
+            "end other programs, keep less in main memory (a smaller --block-swap, no --offload-*), or --force, to try it",
+        )
 
 
 def _kind(gpus: int | None, spec: BaseSpec) -> Kind:
@@ -315,11 +340,12 @@ def _planned(
     keep: int,
     gpu_memory: int | None,
     gpus: int | None,
+    processes: int,
 ) -> Planned:
     from fcacli.planning.choice import card_for
 
     chosen = tried[-1]
-    seconds = seconds_per_step(workspace, chosen.config, chosen.memory.kind)
+    seconds = seconds_per_step(workspace, chosen.config, chosen.memory.kind, processes)
     return Planned(
         base=spec.name,
         config=chosen.config,
@@ -334,8 +360,8 @@ def _planned(
     )
 
 
-def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str) -> float | None:
-    """Median seconds of a step in the newest run here that computes the same on the same kind of device."""
+def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str, processes: int = 1) -> float | None:
+    """Median seconds of a step in the newest run here that computes the same on the same kind and number of devices."""
     from fcacli.training.checkpoint import read_config
 
     def work(of: TrainConfig) -> tuple[object, ...]:
@@ -348,16 +374,17 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str) -> fl
             same = work(read_config(run)) == work(config)
         except FcaError:
             continue
-        if same and (seconds := _measured(run / "speed.jsonl", kind)):
+        if same and (seconds := _measured(run / "speed.jsonl", kind, processes)):
             return statistics.median(seconds)
     return None
 
 
-def _measured(path: Path, kind: str) -> list[float]:
+def _measured(path: Path, kind: str, processes: int) -> list[float]:
     if not path.is_file():
         return []
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    return [line["seconds"] for line in lines[WARM:] if ("device_gb" in line) == (kind == "cuda")]
+    like = [line for line in lines if ("device_gb" in line, line.get("processes", 1)) == (kind == "cuda", processes)]
+    return [line["seconds"] for line in like[WARM:]]
 
 
 def _shown(config: TrainConfig) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,46 @@ def free_device() -> int | None:
     return torch.cuda.mem_get_info()[0]
 
 
-def free_memory() -> int | None:
-    """Bytes of main memory that can be had without swapping; None where the system does not say."""
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of main memory that this process can have without swapping, the limits of its control groups (containers, SLURM
+    jobs) counted; None where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return min([*available, *_left_by_groups(root)], default=None)
+
+
+def _left_by_groups(root: Path) -> Iterator[int]:
+    """Bytes that each control group above this process leaves it (Linux, cgroup v1 and v2)."""
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in groups:
+        if not controllers:
+            mounted, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mounted = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        own = mounted / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(mounted) and (left := _left(folder, *names)) is not None:
+                yield left
+
+
+def _left(group: Path, limit: str, used: str, reclaimed: str) -> int | None:
+    """What may still be taken: the limit, less what is used and is not a cache of files that the system would give up."""
+    try:
+        most, now = (group / limit).read_text().strip(), int((group / used).read_text())
+        pairs = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cache = next((int(size) for name, size in pairs if name == reclaimed), 0)
+    except (OSError, ValueError):
+        return None
+    return max(0, int(most) - max(0, now - cache)) if most.isdecimal() else None
 
 
 def peak_of_process() -> int:

@@ -29,6 +29,7 @@ def planner_of(folder_of, monkeypatch):
     monkeypatch.setattr(planner_module, "trace_training", lambda *_: dict(MARKS))
     monkeypatch.setattr(planner_module, "trace_part", lambda base, part, clip, batch, meter: Part(10, 10 + 50 * batch))
     monkeypatch.setattr(planner_module, "trace_decoding", lambda *_: Part(10, 250))
+    monkeypatch.setattr(planner_module, "as_loaded", lambda _: 100)
     spec = resolve_base(str(folder_of("absolute")))
     config = config_of(spec)
 
@@ -44,6 +45,8 @@ def test_a_phase_has_what_is_loaded_then(planner_of):
     assert phases["validation: sampling"].device == 400
     assert phases["validation: decoding"].device == 100 + 40 + 250  # the optimizer's state is away
     assert phases["saving"].device == 160 and phases["saving"].host == 40
+    assert phases["loading"].device == 100, "the transformer"
+    assert phases["training step"].host == 0, "nothing waits, and what was read is gone"
     assert phases["encoding videos"].device == 210
 
 
@@ -70,13 +73,13 @@ def test_clips_in_main_memory_and_an_image_encoder_that_stays_count(planner_of):
     plain, both = planner_of("cuda"), planner_of("cuda", in_memory=7, images="frames")
     for before, after in zip(plain.phases[3:], both.phases[3:], strict=True):
         assert after.device == before.device + 10
-    assert both.phases[3].host == plain.phases[3].host + 7
+        assert after.host == before.host + (0 if after.name == "loading" else 7), "they stay while a validation is made"
 
 
 def test_on_the_cpu_all_of_it_is_main_memory(planner_of):
     memory = planner_of("cpu", in_memory=7, decoded=1)
-    assert [phase.device for phase in memory.phases] == [0] * 7
-    assert memory.phases[3].host == 507
+    assert [phase.device for phase in memory.phases] == [0] * 8
+    assert memory.phases[4].name == "training step" and memory.phases[4].host == 507
     videos = memory.phases[1]
     assert videos.host == 210 + (1 + 2 * 4) * 16 * 32 * 32 * 3 and memory.needed == videos.host_least
 

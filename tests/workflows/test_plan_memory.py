@@ -25,7 +25,7 @@ from fcacli.workflows.train_options import resolve
 from fcacli.workspace import Workspace
 
 PHASES = [
-    *("encoding captions", "encoding videos", "encoding images", "training step"),
+    *("encoding captions", "encoding videos", "encoding images", "loading", "training step"),
     *("validation: sampling", "validation: decoding", "saving"),
 ]
 
@@ -71,7 +71,7 @@ def test_every_phase_is_planned_and_the_worst_one_named(planned):
     assert memory.needed == max(phase.device_least for phase in memory.phases)
     assert planned.card > memory.needed
     resident = sum(memory.parts[part] for part in ("base", "adapter", "optimizer"))
-    assert all(phase.device > resident for phase in memory.phases[3:6])
+    assert all(phase.device > resident for phase in memory.phases[4:7])
 
 
 def test_on_the_cpu_all_is_main_memory(workspace_here, options):
@@ -130,6 +130,10 @@ def test_hours_come_from_a_run_here_or_are_not_known(workspace_here, planned):
     assert seconds_per_step(workspace_here, config, "cpu") == 2.0
     assert seconds_per_step(workspace_here, config, "cuda") is None
     assert seconds_per_step(workspace_here, replace(config, batch_size=3), "cpu") is None
+    assert seconds_per_step(workspace_here, config, "cpu", processes=2) is None
+    lines += [json.dumps({"step": step, "seconds": 1.5, "processes": 2}) for step in range(8, 16)]
+    (run / "speed.jsonl").write_text("\n".join(lines) + "\n")
+    assert [seconds_per_step(workspace_here, config, "cpu", count) for count in (1, 2)] == [2.0, 1.5]
 
 
 def test_disk_is_that_of_the_prepared_data(workspace_here, options, untraced):
@@ -183,6 +187,14 @@ def test_where_no_line_fits_none_is_given(workspace_here, options, untraced, mon
     assert "fca train" not in error.value.hint and "--force" in error.value.hint
 
 
+def test_beside_a_gpu_main_memory_has_to_do_too(planned):
+    memory = planned.memory
+    peak = memory.host_peak
+    planning._require_main_memory(memory, peak.host_least)
+    with pytest.raises(FcaError, match=f"{peak.name} needs .* of main memory beside the GPU, 0.0 GB are free"):
+        planning._require_main_memory(memory, peak.host_least // 2)
+
+
 def test_small_trainings_are_not_traced(workspace_here, options, monkeypatch):
     """Planning must cost a small training nothing."""
 
@@ -204,6 +216,36 @@ def test_what_is_encoded_is_not_planned_again(workspace_here, options):
 def test_free_memory_is_less_than_there_is():
     free = free_memory()
     assert free is None or 0 < free < 2**45
+
+
+@pytest.mark.parametrize(
+    ("groups", "files"),
+    [
+        (
+            "0::/job/step\n",
+            {"job/memory.max": 5000, "job/memory.current": 2500, "job/memory.stat": "anon 1\ninactive_file 500\n"},
+        ),
+        (
+            "4:memory:/job\n1:cpu:/\n0::/\n",
+            {
+                "memory/job/memory.limit_in_bytes": 5000,
+                "memory/job/memory.usage_in_bytes": 2500,
+                "memory/job/memory.stat": "cache 900\ntotal_inactive_file 500\n",
+            },
+        ),
+        ("0::/\n", {"memory.max": 5000, "memory.current": 2000, "memory.stat": ""}),  # as a container sees itself
+    ],
+)
+def test_what_a_container_or_a_job_may_have_is_all_that_is_free(tmp_path, groups, files):
+    written = {"proc/meminfo": "MemTotal: 90 kB\nMemAvailable: 80 kB\n", "proc/self/cgroup": groups}
+    unlimited = {"sys/fs/cgroup/job/step/memory.max": "max", "sys/fs/cgroup/job/step/memory.current": 1}
+    written |= unlimited | {f"sys/fs/cgroup/{name}": content for name, content in files.items()}
+    for name, content in written.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(str(content))
+    assert free_memory(tmp_path) == 3000
+    (tmp_path / "proc/self/cgroup").unlink()
+    assert free_memory(tmp_path) == 80 * 1024
 
 
 # ---------------------------------------------------------------- the command
