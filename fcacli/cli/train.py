@@ -292,6 +292,8 @@ def train(
         return
     if chosen is not None and chosen.device == "cpu":  # a file that names one process
         gpus = 0
+    if chosen is not None and precision is None:
+        precision = chosen.precision
     from fcacli.workflows.train import TrainOptions
     from fcacli.workflows.train import train as run_train
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fcacli.errors import FcaError, Misuse
 from fcacli.workflows.launch import MODULE, Layout
@@ -11,12 +11,15 @@ KNOWN = ("NO", "MULTI_GPU", "MULTI_CPU", "FSDP")
 """distributed_type of the files that can be used: the same adapter in every process. With FSDP the frozen base is shared out
 among them; the file's other choices for it are about weights that train."""
 
+PRECISIONS: dict[str, Literal["bf16"] | None] = {"no": None, "bf16": "bf16"}
+"""--precision by mixed_precision; where the file asks for none, fca's default holds."""
+
 
 def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int, rendezvous: str | None) -> Layout:
     """What the file says, under what the command line says.
 
     Raises:
-        Misuse: it is no such file, or shards the model.
+        Misuse: it is no such file, or asks for what fca does not do.
     """
     from accelerate.commands.config.config_args import load_config_from_file
 
@@ -33,6 +36,13 @@ def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int,
             f"--accelerate-config {path} has distributed_type {kind}; fca trains with the same adapter in every process",
             f"one of {', '.join(KNOWN)} there",
         )
+    mixed = str(config.mixed_precision or "no")
+    if mixed not in PRECISIONS:
+        raise Misuse(
+            f"--accelerate-config {path} has mixed_precision {mixed}; fca computes in bf16 or fp32",
+            f"one of {', '.join(PRECISIONS)} there, or no such line and --precision",
+        )
+    precision = PRECISIONS[mixed]
     cpu = bool(config.use_cpu) or kind == "MULTI_CPU" or gpus == 0
     machines = nodes if nodes > 1 else config.num_machines or 1
     asked = processes if cpu else gpus
@@ -44,9 +54,14 @@ def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int,
         nodes=machines,
         rendezvous=rendezvous,
         accelerate_config=path,
-        more=("--shard-base",) if kind == "FSDP" and count * machines > 1 else (),
+        more=(*(["--shard-base"] if kind == "FSDP" and count * machines > 1 else []), *_as_option(precision)),
+        precision=precision,
         device="cpu" if cpu else "cuda",
     )
+
+
+def _as_option(precision: str | None) -> list[str]:
+    return ["--precision", precision] if precision else []
 
 
 def accelerate_launch(words: Sequence[str], chosen: Layout) -> Callable[[], object]:

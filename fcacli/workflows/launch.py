@@ -39,7 +39,9 @@ class Layout:
     accelerate_config: Path | None = None
     """File of `accelerate config`, which then says what else there is to say."""
     more: tuple[str, ...] = ()
-    """Options added to the command."""
+    """Options that the file asks for; those of the command itself come after them and hold."""
+    precision: Literal["bf16"] | None = None
+    """The same, of one process too."""
     device: str
     """cuda or cpu."""
 
@@ -114,7 +116,7 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // chosen.processes)))
     logging.disable(logging.CRITICAL)  # what matters of what the launcher logs is said here
     try:
-        _Parent(report, chosen).run(_start([*words, *chosen.more], chosen))
+        _Parent(report, chosen).run(_start([*words[:1], *chosen.more, *words[1:]], chosen))
     finally:
         logging.disable(logging.NOTSET)
 

@@ -144,6 +144,11 @@ def test_an_accelerate_config_says_how_many_and_where(tmp_path):
     assert read_layout(path, 0, 3, 1, None) == Layout(processes=3, accelerate_config=path, device="cpu")
     path.write_text(CONFIG.format(kind="FSDP", machines=1, cpu="false"))
     assert read_layout(path, None, None, 1, None).more == ("--shard-base",) and not read_layout(path, 1, None, 1, None).more
+    path.write_text(CONFIG.format(kind="FSDP", machines=1, cpu="false").replace("'no'", "bf16"))
+    assert read_layout(path, None, None, 1, None).more == ("--shard-base", "--precision", "bf16")
+    path.write_text(CONFIG.format(kind="MULTI_GPU", machines=1, cpu="false").replace("'no'", "fp16"))
+    with pytest.raises(Misuse, match="has mixed_precision fp16; fca computes in bf16 or fp32"):
+        read_layout(path, None, None, 1, None)
     path.write_text(CONFIG.format(kind="DEEPSPEED", machines=1, cpu="false"))
     with pytest.raises(Misuse, match="has distributed_type DEEPSPEED"):
         read_layout(path, None, None, 1, None)
@@ -159,13 +164,17 @@ def test_an_accelerate_config_of_one_process_trains_here(tmp_path, monkeypatch, 
     monkeypatch.setattr("fcacli.workflows.launch.launch", lambda *_: pytest.fail("a launcher for one process"))
     taken = []
 
-    def train_here(*_, gpus, **__):
-        taken.append(gpus)
+    def train_here(_, options, *, gpus, **__):
+        taken.append((gpus, options.precision))
         raise FcaError("far enough")
 
     monkeypatch.setattr("fcacli.workflows.train.train", train_here)
     words = ["train", "--accelerate-config", str(path), *(["--gpus", "1"] if gpus == 1 else [])]
-    assert CliRunner().invoke(app, words).exit_code == 1 and taken == [gpus]
+    assert CliRunner().invoke(app, words).exit_code == 1 and taken == [(gpus, None)]
+    path.write_text(path.read_text().replace("'no'", "bf16"))
+    for more in ([], ["--precision", "fp32"]):
+        assert CliRunner().invoke(app, [*words, *more]).exit_code == 1
+    assert taken[1:] == [(gpus, "bf16"), (gpus, "fp32")], "what the command itself says holds"
 
 
 def test_several_machines_meet_by_torchs_launcher(tmp_path, monkeypatch):
@@ -180,6 +189,15 @@ def test_several_machines_meet_by_torchs_launcher(tmp_path, monkeypatch):
     ((config, words),) = taken
     assert (config.min_nodes, config.max_nodes, config.nproc_per_node, config.rdzv_endpoint) == (2, 2, 4, "node1:4000")
     assert words == ("-m", "fcacli", "train")
+
+
+def test_options_of_the_command_hold_over_those_of_the_file(monkeypatch):
+    taken = []
+    monkeypatch.setattr(launch, "_start", lambda words, _: taken.append(words) or (lambda: None))
+    launch.launch(
+        ["train", "--precision", "fp32"], Layout(processes=2, device="cpu", more=("--precision", "bf16")), lambda _: None
+    )
+    assert taken == [["train", "--precision", "bf16", "--precision", "fp32"]]
 
 
 @pytest.mark.parametrize("kind", ["MULTI_GPU", "FSDP"])
