@@ -1,12 +1,17 @@
 """The tables of the benchmark, from rows whose figures are known."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fcacli.evaluation.intervals import bootstrap_interval
+from fcacli.mini.world import sample_clip
 from fcacli.workflows.benchmark.arms import ARMS
 from fcacli.workflows.benchmark.choose import best
-from fcacli.workflows.benchmark.table import difference, differences_of, line_of, lines_of, per_clip
+from fcacli.workflows.benchmark.company import companies
+from fcacli.workflows.benchmark.table import by_company, difference, differences_of, line_of, lines_of, per_clip
 from fcacli.workflows.benchmark.text import cells, markdown, text
 
 ARM = {arm.name: arm for arm in ARMS}
@@ -50,7 +55,7 @@ def row(
 def results(rows: dict, tried: list[dict] | None = None) -> dict:
     settings = {"base": "mini", "base_fingerprint": "f00d", "steps": 7, "clips": 9, "scored": COUNT}
     conditions = {"hardware": ["abacus"], "date": ["2026-11-23"], "version": ["0"], "commit": ["abc"]}
-    return {"settings": settings, "conditions": conditions, **parts(rows), "tried": tried or []}
+    return {"settings": settings, "conditions": conditions, **parts(rows), "by_company": [], "tried": tried or []}
 
 
 def parts(rows: dict) -> dict:
@@ -100,6 +105,30 @@ def test_ablations_stand_below_fca_on_their_clips_with_their_seed() -> None:
     assert without["psnr"]["value"] == pytest.approx(3)
     (found,) = differences_of("ablation", rows)
     assert (found["title"], found["psnr"]["value"]) == ("FCA minus without the frame-wise mask", pytest.approx(1.5))
+
+
+def test_success_by_what_else_is_on_the_table(tmp_path: Path) -> None:
+    clips = [sample_clip(3, index, "adapt") for index in range(COUNT)]
+    lines = [{"id": str(i), "caption": clip.caption, "scene": clip.scene.to_json()} for i, clip in enumerate(clips)]
+    (tmp_path / "truth.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    of = companies(tmp_path)
+    alone = np.array([len(clip.scene.things) == 1 for clip in clips])
+    named = [(clip.action.colour, clip.action.kind) for clip in clips]
+    alike = np.array(
+        [sum(t.colour == colour or t.kind == kind for t in clip.scene.things) > 1
+         for clip, (colour, kind) in zip(clips, named, strict=True)]
+    )  # fmt: skip
+    assert 0 < alone.sum() < alike.sum() < COUNT
+    assert [of[str(i)] for i in range(COUNT)] == list(np.where(alone, "alone", np.where(alike, "alike", "unlike")))
+    rows = {"fca": [row("fca", success=alone)], "lora-64": [row("lora-64", success=~alone)], "copy": [row("copy")]}
+    found = {line["title"]: line for line in by_company(rows, of)}
+    assert list(found) == ["FCA", "LoRA, rank 64", "FCA minus LoRA, rank 64"]
+    assert [found["FCA"][name]["value"] for name in ("alone", "unlike", "alike")] == [1, 0, 0]
+    difference = found["FCA minus LoRA, rank 64"]
+    assert (difference["alone"]["value"], difference["alike"]["value"], difference["alike"]["clips"]) == (1, -1, alike.sum())
+    table = markdown(results(rows) | {"by_company": list(found.values())})
+    assert f"another of its kind or colour ({alike.sum()} clips)" in table
+    assert "| FCA minus LoRA, rank 64 | 100 [100, 100] |" in table
 
 
 def test_a_combination_is_compared_with_fca_and_with_lora() -> None:

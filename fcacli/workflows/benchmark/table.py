@@ -16,6 +16,7 @@ from fcacli.evaluation.kernel import kernel_distance
 from fcacli.events import Message, Report, silent
 from fcacli.workflows.benchmark.arms import ARMS, GROUPS, REFERENCE, Arm, Group, compared
 from fcacli.workflows.benchmark.choose import tried
+from fcacli.workflows.benchmark.company import COMPANY, Company, companies
 from fcacli.workflows.benchmark.pictures import write_pictures
 from fcacli.workflows.benchmark.text import markdown, text
 from fcacli.workspace import Workspace, atomic_file, read_json, write_json
@@ -39,6 +40,7 @@ def write_tables(
         "conditions": _conditions([row for found in rows.values() for row in found]),
         "lines": lines,
         "differences": [found for group in GROUPS for found in differences_of(group, rows)],
+        "by_company": by_company(rows, companies(workspace.root / "raw16")) if "fca" in rows else [],
         "tried": tried(workspace),
     }
     if not lines:
@@ -90,6 +92,29 @@ def differences_of(group: Group, rows: Mapping[str, Sequence[Row]]) -> list[dict
                 {"group": group, "one": one.name, "other": other.name, "title": f"{one.title} minus {other.title}"} | by_metric
             )
     return found
+
+
+def by_company(rows: Mapping[str, Sequence[Row]], of: Mapping[str, Company]) -> list[dict[str, Any]]:
+    """Task success of each trained method of 16 frames, two given, and its difference to those that it is compared with, in the
+    clips of each company."""
+    scores = {
+        arm: per_clip(rows[arm.name], "success")
+        for arm in ARMS
+        if arm.group == "main" and arm.method == "trained" and arm.name in rows
+    }
+    lines = [(arm.title, score) for arm, score in scores.items()]
+    pairs = [(one, other) for one, other in compared("main") if one in scores and other in scores]
+    lines += [(f"{one.title} minus {other.title}", scores[one] - scores[other]) for one, other in pairs]
+    there = np.array([of[clip["id"]] for clip in rows[next(iter(scores)).name][0]["clips"]])
+    return [
+        {"title": title}
+        | {
+            name: mean_and_interval(score[there == name]) | {"clips": int((there == name).sum())}
+            for name in COMPANY
+            if name in there
+        }
+        for title, score in lines
+    ]
 
 
 def _as_ablation(rows: Mapping[str, Sequence[Row]], ablation: Sequence[Row]) -> list[Row]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fcacli.workflows.benchmark.arms import FEW, GROUPS, RATES, TRIAL_SHARE
+from fcacli.workflows.benchmark.company import COMPANY
 
 COLUMNS = (
     *("", "task success", "PSNR (dB)", "first / last frame", "SSIM", "given (dB)", "mini-FVD", "mini-KVD"),
@@ -84,6 +85,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             rows = [[found["title"], _percent(found["success"]).replace(" %", ""), _figure(found["psnr"], 2)]
                     for found in differences]  # fmt: skip
             parts.append(_table(("clip by clip", "task success, points", "PSNR (dB)"), rows))
+    if results["by_company"]:
+        parts += ["## Task success by what else is on the table", _by_company(results["by_company"])]
     parts += ["## What was tried", _tried(results), "## Conditions", _conditions(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -91,6 +94,13 @@ def markdown(results: Mapping[str, Any]) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _by_company(lines: Sequence[Mapping[str, Any]]) -> str:
+    """A method or a difference a row, a company a column."""
+    there = [name for name in COMPANY if name in lines[0]]
+    head = ["%, points", *(f"{COMPANY[name]} ({lines[0][name]['clips']} clips)" for name in there)]
+    return _table(head, [[line["title"], *(_percent(line[name]).replace(" %", "") for name in there)] for line in lines])
 
 
 def _tried(results: Mapping[str, Any]) -> str:
