@@ -25,6 +25,7 @@ OPTIMIZATION = "Optimization"
 MEMORY = "Memory"
 RUN = "Run"
 SEVERAL = "Several processes"
+KEEP, CHECKPOINT_MINUTES = 3, 5.0
 
 
 @command
@@ -243,8 +244,8 @@ def train(
     checkpoint_minutes: Annotated[
         float,
         typer.Option("--checkpoint-minutes", min=0.1, metavar="X", help="Minutes between checkpoints.", rich_help_panel=RUN),
-    ] = 5.0,
-    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="Checkpoints kept.", rich_help_panel=RUN)] = 3,
+    ] = CHECKPOINT_MINUTES,
+    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="Checkpoints kept.", rich_help_panel=RUN)] = KEEP,
     max_minutes: Annotated[
         float | None,
         by_base("--max-minutes", RUN, "Stop after so long, saved and unfinished.", default="no limit", metavar="X", least=0),
@@ -340,6 +341,16 @@ def train(
         adapter_fields=fields,
     )
     seconds = None if max_minutes is None else max_minutes * 60
+    besides = {
+        "--keep": keep if keep != KEEP else None,
+        "--workers": workers,
+        "--checkpoint-minutes": checkpoint_minutes if checkpoint_minutes != CHECKPOINT_MINUTES else None,
+        "--max-minutes": max_minutes,
+        "--nodes": nodes if nodes > 1 else None,
+        "--rendezvous": rendezvous,
+        "--processes": processes,
+        "--accelerate-config": accelerate_config,
+    }
     with console.talking(verbose, quiet) as report:
         result = run_train(
             Workspace(),
@@ -353,6 +364,7 @@ def train(
             workers=workers,
             checkpoint_minutes=checkpoint_minutes,
             max_seconds=seconds,
+            besides=[word for name, value in besides.items() if value is not None for word in (name, str(value))],
             report=report,
         )
         if is_main():

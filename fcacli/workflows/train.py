@@ -1,6 +1,6 @@
 """`fca train`: fit an adapter to a prepared dataset; run again, it continues."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +60,7 @@ def train(
     workers: int | None = None,
     checkpoint_minutes: float = 5.0,
     max_seconds: float | None = None,
+    besides: Sequence[str] = (),
     report: Report = silent,
 ) -> TrainResult:
     """Train an adapter, or continue the latest unfinished run.
@@ -76,6 +77,7 @@ def train(
         workers: processes that load clips where these do not fit into memory; None for two.
         checkpoint_minutes: time between checkpoints.
         max_seconds: stop, saved and unfinished, after so much training time.
+        besides: words of the command that are none of these, for the line that is proposed where memory will not do.
 
     Raises:
         Misuse: an option is out of range, or a run would continue under other options than it was started with.
@@ -97,7 +99,7 @@ def train(
     )
     with team_of(device, "fca train") as team, ExitStack() as held:
         report = report if team.main else silent
-        begun = _kept(team, lambda: _begin(workspace, options, gpus, run, new, fork, force, team.size, held, report))
+        begun = _kept(team, lambda: _begin(workspace, options, gpus, run, new, fork, force, besides, team.size, held, report))
         told = team.by_main(lambda: (begun.run, begun.config, begun.source, begun.finished) if begun else None)
         assert told is not None
         folder, config, source, finished = told
@@ -152,6 +154,7 @@ def _begin(
     new: bool,
     fork: str | None,
     force: bool,
+    besides: Sequence[str],
     processes: int,
     held: ExitStack,
     report: Report,
@@ -169,7 +172,12 @@ def _begin(
     require_fit(base, config)
     require_shares(options, config, processes, report)
     if saved is None and not force:
-        begun_by = [*(["--run", run] if run else []), *(["--fork", fork] if fork else []), *(["--new"] if new else [])]
+        begun_by = [
+            *(["--run", run] if run else []),
+            *(["--fork", fork] if fork else []),
+            *(["--new"] if new else []),
+            *besides,
+        ]
         require_room(base, dataset, config, options, gpus, report, processes, begun_by)
     base.keep(config.keeping_among(processes))
     if saved is None:

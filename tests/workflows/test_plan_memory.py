@@ -157,10 +157,10 @@ def test_train_refuses_what_cannot_fit_with_a_line_that_does_unless_forced(works
     monkeypatch.setattr(planning, "free_memory", lambda: int(3.5e9))
     before = workspace_here.all_runs()
     with pytest.raises(FcaError, match=r"training step needs 4\.0 GB of memory, 3\.5 GB are free") as error:
-        train(workspace_here, small, gpus=0, new=True)
+        train(workspace_here, small, gpus=0, new=True, besides=["--keep", "1"])
     line, force = error.value.hint.splitlines()
     assert line.startswith("fca train --base") and "--checkpointing" in line and "--force" in force
-    assert line.endswith(" --new"), "the same run, in less memory"
+    assert line.endswith(" --new --keep 1"), "the same run, in less memory"
     assert workspace_here.all_runs() == before
     assert train(workspace_here, small, gpus=0, new=True, force=True).finished
 

@@ -191,6 +191,20 @@ def test_several_machines_meet_by_torchs_launcher(tmp_path, monkeypatch):
     assert words == ("-m", "fcacli", "train")
 
 
+def test_what_is_said_besides_the_options_of_a_run_is_passed_on(monkeypatch):
+    """For the line that a refused training proposes."""
+    taken = []
+
+    def train_here(*_, besides, **__):
+        taken.append(besides)
+        raise FcaError("far enough")
+
+    monkeypatch.setattr("fcacli.workflows.train.train", train_here)
+    for words in (["--keep", "3", "--steps", "9"], ["--keep", "1", "--max-minutes", "2.5", "--workers", "0"]):
+        assert CliRunner().invoke(app, ["train", *words]).exit_code == 1
+    assert taken == [[], ["--keep", "1", "--workers", "0", "--max-minutes", "2.5"]]
+
+
 def test_options_of_the_command_hold_over_those_of_the_file(monkeypatch):
     taken = []
     monkeypatch.setattr(launch, "_start", lambda words, _: taken.append(words) or (lambda: None))
