@@ -145,7 +145,7 @@ complete -c fca -n '__fish_seen_subcommand_from predict' -l sampler -d 'The base
 complete -c fca -n '__fish_seen_subcommand_from predict' -l num -d 'Predictions; number n uses seed + n' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l seed -d 'Seed of the noise' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l compile -l no-compile -d 'Run the transformers blocks through torch.compile'
-complete -c fca -n '__fish_seen_subcommand_from predict' -l offload -d 'Keep parts of the base in main memory: slower, less GPU memory' -x -a 'none model sequential'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l offload -d 'Keep FCAs modules of one use (model), the bases blocks too (sequential) in main memory: slower, the same video' -x -a 'none model sequential'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l keep-generated-init -d 'Show the models own first frames instead of the given ones'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l out -d 'Folder to write' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l json -d 'Print the result as one JSON document'

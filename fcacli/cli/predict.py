@@ -36,7 +36,9 @@ def predict(
     offload: Annotated[
         Literal["none", "model", "sequential"],
         typer.Option(
-            "--offload", help="Keep parts of the base in main memory: slower, less GPU memory.", rich_help_panel=options.WHERE
+            "--offload",
+            help="Keep FCA's modules of one use (model), the base's blocks too (sequential) in main memory: slower, the same video.",
+            rich_help_panel=options.WHERE,
         ),
     ] = "none",
     keep_generated_init: Annotated[
