@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fcacli import __version__
-from fcacli.config import ClipConfig, SampleConfig, Sampler, to_dict
+from fcacli.config import ClipConfig, Offload, SampleConfig, Sampler, to_dict
 from fcacli.data.decode import load_init_frames, resize
 from fcacli.data.manifest import is_text
 from fcacli.errors import FcaError, Misuse
@@ -19,7 +19,7 @@ from fcacli.events import Event, Message, Progress, Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.video import enlarge, view_factor, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.lock import locked
-from fcacli.workflows.trained import Offload, Trained, check_offload, find_trained
+from fcacli.workflows.trained import Trained, check_offload, find_trained
 from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from fcacli.config import TrainConfig
+from fcacli.config import Offload, TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Report
 from fcacli.workspace import Workspace
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from fcacli.model.attach import Adapter
     from fcacli.model.bases.cogvideox import CogVideoX
-
-Offload = Literal["none", "model", "sequential"]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from trained_run import CLIP, make_workspace, source_video
 
+from fcacli.config import Offload
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import silent
@@ -21,7 +22,7 @@ from fcacli.model.block_swap import BlockSwap, Waiting
 from fcacli.prediction.sampler import encode_given
 from fcacli.prediction.video import read_pngs, write_mp4, write_pngs
 from fcacli.workflows.predict import predict
-from fcacli.workflows.trained import Offload, find_trained
+from fcacli.workflows.trained import find_trained
 from fcacli.workspace import Workspace, read_json
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from listening import crash, weights
 
-from fcacli.config import BaseWeights
+from fcacli.config import BaseWeights, Offload
 from fcacli.data.dataset import sample_frames
 from fcacli.events import silent
 from fcacli.prediction.sampler import predict_clip
@@ -17,7 +17,7 @@ from fcacli.training import checkpoint
 from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.train import TrainResult, train
 from fcacli.workflows.train_options import TILED_ABOVE, TrainOptions, as_arguments
-from fcacli.workflows.trained import Offload, Trained, find_trained
+from fcacli.workflows.trained import Trained, find_trained
 from fcacli.workspace import Workspace, read_json
 
 WAITING = [{"block_swap": 1}, {"block_swap": 2, "adapter": "lora"}, {"offload_activations": True}]
