@@ -19,11 +19,12 @@ SIZES = ((16, 256, 256), (16, 720, 480), (49, 720, 480))
 HEAD = [
     "# Which cards predictions by the real bases are planned to fit",
     "",
-    "**Predicted on a CPU by `fca plan --predict`; not measured on a GPU.** FCA at its default width, guidance 6 (both halves",
-    "in one call), the base in bf16 as it comes unless said, one part of it on the device at a time; frames above 131,072 pixels",
-    "are decoded in tiles. Needs: of the card, with 0.6 GB for CUDA's context and 5 % for fragmentation (both assumed).",
-    "Chosen: the first `--offload` that fits. Main memory: tensors, without Python, its libraries and files that are mapped. Captions",
-    "are encoded with the text encoder (9.6 GB) in blocks from main memory where the device has no room for it.",
+    "**Predicted on a CPU by `fca plan --predict`; not measured on a GPU.** FCA at its default width, guidance 6 (both",
+    "halves in one call), the base in bf16 as it comes unless said, one part of it on the device at a time; frames above",
+    "131,072 pixels are decoded in tiles. Needs: of the card, with 0.6 GB for CUDA's context and 5 % for fragmentation",
+    "(both assumed). Chosen: the first `--offload` that fits. Main memory: tensors, without Python, its libraries and files",
+    "that are mapped. Captions are encoded with the text encoder (9.6 GB) in blocks from main memory where the device has",
+    "no room for it.",
     "Made by `pytest -m benchmark tests/benchmarks/test_predict_targets.py`.",
     "",
 ]
