@@ -22,6 +22,7 @@ _fca() {
         "prepare --split") _fca_words "train val test"; return ;;
         "prepare --fit") _fca_words "crop pad stretch"; return ;;
         "prepare --protocol") _fca_words "ours seer"; return ;;
+        "plan --run") _fca_words "$(ls runs 2>/dev/null)"; return ;;
         "plan --base") _fca_words "auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b"; return ;;
         "plan --data") _fca_words "$(ls data 2>/dev/null)"; return ;;
         "plan --adapter") _fca_words "fca lora fca-in-context fca-lora"; return ;;
@@ -68,7 +69,7 @@ _fca() {
             _fca_files -d
             ;;
         plan)
-            if [[ $current == -* ]]; then _fca_words "--gpus --gpu-memory --keep --json --verbose --quiet --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --text-lr-scale --timestep-power --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --weights --offload-optimizer --no-offload-optimizer --offload-gradients --no-offload-gradients --checkpointing --no-checkpointing --offload-activations --no-offload-activations --base-weights --block-swap --shard-base --no-shard-base --vae-tiling --no-vae-tiling --compile --no-compile --seed --validate-every --validate-clips --sample-steps --guidance --sampler --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--gpus --gpu-memory --predict --run --keep --json --verbose --quiet --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --text-lr-scale --timestep-power --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --weights --offload-optimizer --no-offload-optimizer --offload-gradients --no-offload-gradients --checkpointing --no-checkpointing --offload-activations --no-offload-activations --base-weights --block-swap --shard-base --no-shard-base --vae-tiling --no-vae-tiling --compile --no-compile --seed --validate-every --validate-clips --sample-steps --guidance --sampler --help"; return; fi
             ;;
         train)
             if [[ $current == -* ]]; then _fca_words "--gpus --base --data --adapter --adapter-width --set --lora-rank --frames --init-frames --size --fit --fps --steps --lr --text-lr-scale --timestep-power --batch-size --accumulate --warmup --weight-decay --clip-norm --caption-dropout --optimizer --precision --weights --offload-optimizer --no-offload-optimizer --offload-gradients --no-offload-gradients --checkpointing --no-checkpointing --offload-activations --no-offload-activations --base-weights --block-swap --shard-base --no-shard-base --vae-tiling --no-vae-tiling --compile --no-compile --seed --run --new --fork --force --validate-every --validate-clips --sample-steps --guidance --sampler --checkpoint-minutes --keep --max-minutes --workers --nodes --rendezvous --processes --accelerate-config --print-launch --json --verbose --quiet --help"; return; fi

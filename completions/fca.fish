@@ -32,6 +32,8 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -l help -s h -d 'Show h
 complete -c fca -n __fish_use_subcommand -a plan -d 'Predict memory, disk and time of a training, without its weights or a GPU; fca train takes the same options'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l gpu-memory -d 'Find the least costly options that fit a card of this size: 12GB, 12GiB, 12000MB' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l predict -d 'Plan fca predict instead, by a run of these options, for each --offload of it'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l run -d 'With --predict: by this run below runs/' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l keep -d 'Checkpoints kept' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l json -d 'Print the result as one JSON document'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l verbose -s v -d 'Say more'
@@ -145,7 +147,7 @@ complete -c fca -n '__fish_seen_subcommand_from predict' -l sampler -d 'The base
 complete -c fca -n '__fish_seen_subcommand_from predict' -l num -d 'Predictions; number n uses seed + n' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l seed -d 'Seed of the noise' -x
 complete -c fca -n '__fish_seen_subcommand_from predict' -l compile -l no-compile -d 'Run the transformers blocks through torch.compile'
-complete -c fca -n '__fish_seen_subcommand_from predict' -l offload -d 'Keep parts of the base in main memory: slower, less GPU memory' -x -a 'none model sequential'
+complete -c fca -n '__fish_seen_subcommand_from predict' -l offload -d 'What FCA uses once (model), the bases blocks too (sequential) wait in main memory: slower, the same video' -x -a 'none model sequential'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l keep-generated-init -d 'Show the models own first frames instead of the given ones'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l out -d 'Folder to write' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from predict' -l json -d 'Print the result as one JSON document'

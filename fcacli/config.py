@@ -184,6 +184,8 @@ class Keeping:
 
 
 Sampler = Literal["base", "fresh-noise"]
+Offload = Literal["none", "model", "sequential"]
+"""Of a prediction: nothing waits in main memory, what FCA uses once per clip does, or the base's blocks do too."""
 
 
 @dataclass(frozen=True, kw_only=True)

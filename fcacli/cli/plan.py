@@ -1,4 +1,5 @@
-"""`fca plan`: memory, disk and hours of a training, before it starts; takes what decides `fca train`'s result."""
+"""`fca plan`: memory, disk and hours of a training, before it starts, or memory of a prediction; takes what decides
+`fca train`'s result."""
 
 import inspect
 import re
@@ -17,6 +18,7 @@ from fcacli.workspace import Workspace
 
 if TYPE_CHECKING:
     from fcacli.workflows.plan import Planned
+    from fcacli.workflows.plan_prediction import PlannedPrediction
 
 ASKED = {field.name for field in fields(TrainOptions)} | {"size", "adapter_set"}
 """Parameters of `train` that say what is trained; the others say how a run goes about it."""
@@ -34,6 +36,14 @@ def _plan(
             show_default=False,
         ),
     ] = None,
+    predict: Annotated[
+        bool,
+        typer.Option("--predict", help="Plan fca predict instead, by a run of these options, for each --offload of it."),
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="NAME", help="With --predict: by this run below runs/.", show_default=False),
+    ] = None,
     keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="Checkpoints kept.")] = 3,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -48,15 +58,34 @@ def _plan(
     width, height = options.parse_size(asked.pop("size")) or (None, None)
     adapter_fields = dict(as_field(text) for text in asked.pop("adapter_set") or ())
     size = None if gpu_memory is None else parse_bytes("--gpu-memory", gpu_memory)
+    wanted = TrainOptions(**asked, width=width, height=height, adapter_fields=adapter_fields)
+    if predict:
+        _plan_prediction(wanted, run, gpus, size, json, verbose, quiet)
+        return
+    if run is not None:
+        raise Misuse("--run belongs to --predict", f"fca plan --predict --run {run}")
     from fcacli.workflows.plan import plan as run_plan
 
-    wanted = TrainOptions(**asked, width=width, height=height, adapter_fields=adapter_fields)
     with console.talking(verbose, quiet) as report:
         planned = run_plan(Workspace(), wanted, gpus=gpus, gpu_memory=size, keep=keep, report=report)
     if json:
         console.print_json(planned)
     else:
         for line in shown(planned):
+            console.print_text(line)
+
+
+def _plan_prediction(
+    wanted: TrainOptions, run: str | None, gpus: int | None, size: int | None, json: bool, verbose: bool, quiet: bool
+) -> None:
+    from fcacli.workflows.plan_prediction import plan_prediction
+
+    with console.talking(verbose, quiet) as report:
+        planned = plan_prediction(Workspace(), wanted, run=run, gpus=gpus, gpu_memory=size, report=report)
+    if json:
+        console.print_json(planned)
+    else:
+        for line in prediction_shown(planned):
             console.print_text(line)
 
 
@@ -103,6 +132,27 @@ def shown(planned: "Planned") -> Iterator[str]:
         yield f"hours: not known; no run here has measured such a step ({config.steps:,} steps)"
     else:
         yield f"hours: {planned.hours:.1f} for {config.steps:,} steps, by the speed of a run here; validations not counted"
+    yield planned.command
+
+
+def prediction_shown(planned: "PlannedPrediction") -> Iterator[str]:
+    """The plan of a prediction for a person: a column for each --offload, of the device and of main memory."""
+    plans = list(planned.memory.values())
+    on_cuda = plans[0].kind == "cuda"
+    places = ("device", "memory") if on_cuda else ("memory",)
+    yield f"{'phase':<24}" + "".join(f"{place:>11}{'':>{11 * (len(plans) - 1)}}" for place in places).rstrip()
+    if on_cuda:
+        yield f"{'--offload':<24}" + "".join(f"{how:>11}" for how in (*planned.memory, *planned.memory))
+    for phases in zip(*(memory.phases for memory in plans), strict=True):
+        first = phases[0]
+        less = f"  {first.otherwise} {_gb(first.device_least)}" if first.device_least < first.device else ""
+        sizes = [phase.device for phase in phases] * on_cuda + [phase.host for phase in phases]
+        yield f"{first.name:<24}" + "".join(f"{_gb(size):>11}" for size in sizes) + less
+    if on_cuda:
+        yield f"{'card, with allowances':<24}" + "".join(f"{_gb(card):>11}" for card in planned.cards.values())
+    yield from planned.allowances()
+    if planned.training is not None:
+        yield f"by a run of: {planned.training}"
     yield planned.command
 
 

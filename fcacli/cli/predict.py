@@ -1,12 +1,13 @@
 """`fca predict`: first frames and a text -> the frames that follow, below predictions/."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from fcacli.cli import console, options
 from fcacli.cli.border import command
+from fcacli.config import Offload
 from fcacli.workspace import Workspace
 
 
@@ -34,9 +35,11 @@ def predict(
     ] = 0,
     compile: options.Compile = None,
     offload: Annotated[
-        Literal["none", "model", "sequential"],
+        Offload,
         typer.Option(
-            "--offload", help="Keep parts of the base in main memory: slower, less GPU memory.", rich_help_panel=options.WHERE
+            "--offload",
+            help="What FCA uses once (model), the base's blocks too (sequential) wait in main memory: slower, the same video.",
+            rich_help_panel=options.WHERE,
         ),
     ] = "none",
     keep_generated_init: Annotated[

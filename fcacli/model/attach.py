@@ -104,10 +104,19 @@ class FCABlock(nn.Module):
             )
 
 
-def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torch.dtype = torch.float32) -> Adapter:
+def attach(
+    base: CogVideoX,
+    config: AdapterConfig,
+    clip: ClipConfig,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Adapter:
     """Make a fresh adapter for `base` and clips of `clip`, and put it onto the base's transformer.
 
     New weights are drawn from torch's global generator; seed it for a reproducible start.
+
+    Args:
+        device: where FCA's modules are put; None for the base's. LoRA matrices are always where the base is.
 
     Raises:
         FcaError: the transformer carries an adapter already.
@@ -121,8 +130,8 @@ def attach(base: CogVideoX, config: AdapterConfig, clip: ClipConfig, dtype: torc
     blocks = getattr(transformer, seam.BLOCKS)
     geometry = Geometry.of(base, clip, in_front=isinstance(config, InContextFCAConfig))
     kind = FCALoRAAdapter if isinstance(config, FCALoRAConfig) else FCAAdapter
-    adapter = kind(config, geometry, clip, base.spec.name, blocks, dtype)
-    if base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
+    adapter = kind(config, geometry, clip, base.spec.name, blocks, dtype, device)
+    if device is None and base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
         adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))
     adapted = nn.ModuleList(FCABlock(block, layer, index) for index, (block, layer) in pairs)
@@ -222,11 +231,12 @@ def read_adapter_config(folder: Path) -> SavedAdapter:
         raise FcaError(error.message, error.hint or "the adapter is damaged: take another checkpoint") from None
 
 
-def load_adapter(base: Any, folder: str | Path, clip: ClipConfig | None = None) -> Adapter:
+def load_adapter(base: Any, folder: str | Path, clip: ClipConfig | None = None, device: torch.device | None = None) -> Adapter:
     """Put a saved adapter onto a base (a CogVideoX of fca, or a diffusers CogVideoXPipeline).
 
     Args:
         clip: for clips of another kind than it was trained for, of as many frames; None for the same.
+        device: where FCA's modules are put; None for the base's.
 
     Raises:
         FcaError: the folder is incomplete, the adapter was made for another base, or a tensor is missing, unexpected or of
@@ -245,7 +255,7 @@ def load_adapter(base: Any, folder: str | Path, clip: ClipConfig | None = None) 
         )
     tensors = _read_tensors(folder / WEIGHTS)
     trained_so = {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
-    adapter = attach(base, saved.adapter, clip or saved.clip, torch.bfloat16 if trained_so else torch.float32)
+    adapter = attach(base, saved.adapter, clip or saved.clip, torch.bfloat16 if trained_so else torch.float32, device)
     try:
         load_state(adapter, tensors, str(folder / WEIGHTS))
     except FcaError:

@@ -7,7 +7,8 @@ objects in the places of the waiting ones: what autograd has saved for a backwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -83,6 +84,15 @@ class Waiting:
         """Let them have nothing, while the rest of the model is moved."""
         for slot in self.slots:
             slot.owner[slot.name] = None
+
+    @contextmanager
+    def visiting(self, device: torch.device) -> Iterator[None]:
+        """Inside, the block is on the device: for one that is used once in a while, so nothing is copied ahead."""
+        self.put(torch.empty_like(self.buffer, device=device).copy_(self.buffer))
+        try:
+            yield
+        finally:
+            self.take_out()
 
 
 class BlockSwap:

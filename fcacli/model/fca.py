@@ -29,6 +29,7 @@ from fcacli.config import ClipConfig, FCAConfig, InContextFCAConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases.cogvideox_block import AttentionParts, Modulated, attention_parts
 from fcacli.model.bases.frames import latent_frames, patched_frames
+from fcacli.model.block_swap import Waiting
 from fcacli.model.conditioning import AppendedText, FCAConditioning, Given, LayerConditioning, Tap
 from fcacli.model.dense import copy_linear, copy_module
 from fcacli.model.functional import frame_wise_attention, rotate, unmasked_attention
@@ -179,6 +180,7 @@ class FCAAdapter(nn.Module):
         base_name: of the base it is made for.
         blocks: the frozen DiT blocks, from which projections and norms are copied.
         dtype: of the weights.
+        device: of the weights; None for where those are that are copied, and the CPU for others.
     """
 
     def __init__(
@@ -189,6 +191,7 @@ class FCAAdapter(nn.Module):
         base_name: str,
         blocks: Iterable[nn.Module],
         dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
     ):
         super().__init__()
         if config.width > geometry.d or config.width % geometry.head_dim:
@@ -198,7 +201,9 @@ class FCAAdapter(nn.Module):
             )
         self.config, self.geometry, self.clip, self.base_name = config, geometry, clip, base_name
         self.layers = nn.ModuleList(
-            FCALayer(config, geometry, attention_parts(block)).to(dtype) if config.injection == "parallel" else AppendedLayer()
+            FCALayer(config, geometry, attention_parts(block)).to(device, dtype)
+            if config.injection == "parallel"
+            else AppendedLayer()
             for block in blocks
         )
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
@@ -206,6 +211,7 @@ class FCAAdapter(nn.Module):
             FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d).to(dtype)
             for _ in range(count)
         )
+        self._waiting: dict[nn.Module, tuple[Waiting, torch.device]] = {}
 
     @property
     def parallel_modules(self) -> list[FCALayer | AppendedLayer]:
@@ -219,21 +225,25 @@ class FCAAdapter(nn.Module):
 
         Gradients reach W_k, W_v and the text modules; the frozen pass has none.
         """
-        base.fetch_transformer()
         latents = fill_temporal_patch(given.init_latents, base.temporal_patch)  # (B, F0, C, h, w)
         _, frames, _, height, width = latents.shape
         rotary = None if self.config.init_features == "none" else base.rotary(frames, height, width)
         y_frames = self.frame_wise_text(given)
         x_init = self.initial_features(base, latents, given.text)
-        layers = zip(self.parallel_modules, y_frames, x_init, strict=True)
-        front = latents if isinstance(self.config, InContextFCAConfig) else None
-        return FCAConditioning(tuple(layer.condition(y, x, rotary) for layer, y, x in layers), front)  # type: ignore[arg-type]
+        front, conditioned = latents if isinstance(self.config, InContextFCAConfig) else None, []
+        for layer, y, x in zip(self.parallel_modules, y_frames, x_init, strict=True):
+            with self._there(layer):
+                conditioned.append(layer.condition(y, x, rotary))
+        return FCAConditioning(tuple(conditioned), front)  # type: ignore[arg-type]
 
     def frame_wise_text(self, given: Given) -> list[Tensor]:
         """y_frames (B, F, M, d) of every layer; M is 0 in the ablation without."""
         if self.config.text_modules == "none":
             return [given.text.new_zeros(len(given.text), self.geometry.frames, 0, self.geometry.d)] * self.geometry.layers
-        made = [module(given.text, given.text_mask, given.image) for module in self.text_modules]
+        made = []
+        for module in self.text_modules:
+            with self._there(module):
+                made.append(module(given.text, given.text_mask, given.image))
         return made * self.geometry.layers if self.config.text_modules == "shared" else made
 
     @torch.no_grad()
@@ -274,6 +284,33 @@ class FCAAdapter(nn.Module):
                 for linear in (layer.to_q, layer.to_out, *(part for part in in_norm if isinstance(part, nn.Linear))):
                     if linear.weight.dtype == torch.float32:  # bfloat16 weights compute in bfloat16 on every base
                         linear.to(dtype)
+
+    def wait(self, device: torch.device) -> None:
+        """For predictions on a device with little memory: what is used once per clip waits in main memory, each module comes to
+        the device for its turn; the rest goes there. The same bits come out.
+
+        Called where the adapter is in main memory.
+        """
+        once: list[tuple[nn.Module, nn.Module]] = [(module, module) for module in self.text_modules]
+        once += [(layer, nn.ModuleList([layer.to_k, layer.to_v])) for layer in self.layers if isinstance(layer, FCALayer)]
+        self._waiting = {module: (Waiting(part, device), device) for module, part in once}
+        for waiting, _ in self._waiting.values():
+            waiting.hide()
+        self.to(device)
+        for waiting, _ in self._waiting.values():
+            waiting.take_out()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of main memory, page-locked beside a CUDA device, in which modules wait."""
+        return sum(waiting.buffer.nbytes for waiting, _ in self._waiting.values())
+
+    def _there(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Inside, what conditioning needs of a module is on the device."""
+        if module not in self._waiting:
+            return nullcontext()
+        waiting, device = self._waiting[module]
+        return waiting.visiting(device)
 
     # ---------------------------------------------------------------- as a thing to train, keep and use
 

@@ -35,7 +35,7 @@ Work = Callable[[CogVideoX, ClipConfig, int], object]
 
 def trace_part(base: CogVideoX, part: str, clip: ClipConfig, batch: int, meter: Meter) -> Part:
     """`part` of WORK doing its work."""
-    weights = _weights(getattr(base, part), meter)
+    weights = weights_of(getattr(base, part), meter)
     WORK[part](base, clip, batch)
     meter.mark(part)
     return Part(weights, meter.marks[part], _spared(base) if part == "text_encoder" else 0)
@@ -48,13 +48,13 @@ def _spared(base: CogVideoX) -> int:
 
 def trace_decoding(base: CogVideoX, clip: ClipConfig, meter: Meter) -> Part:
     """The VAE decoding one clip."""
-    weights = _weights(base.vae, meter)
+    weights = weights_of(base.vae, meter)
     base.pixels(torch.zeros(base.latent_shape(clip)), clip.frames)
     meter.mark("decode")
     return Part(weights, meter.marks["decode"])
 
 
-def _weights(module: nn.Module, meter: Meter) -> int:
+def weights_of(module: nn.Module, meter: Meter) -> int:
     """Bytes of a part that is there now, and alone."""
     tensors = [*module.parameters(), *module.buffers()]
     meter.see_all(tensors)

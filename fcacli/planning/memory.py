@@ -122,13 +122,13 @@ class Planner:
         stays = {name: marks[name] for name in ("base", "adapter", "optimizer")}
         stays["base"] -= away.gone
         state, inputs, gradients = stays["optimizer"], marks["block inputs"], marks.get("gradients, host", 0)
-        encoder = self._work("image_encoder", 1).weights if self._images == "frames" else 0
+        encoder = self.work("image_encoder", 1).weights if self._images == "frames" else 0
         more = encoder + away.passing - away.gone
         averaged = stays["adapter"] if self.processes > 1 else 0  # their gradients stay
         resident = sum(stays.values()) + averaged + encoder + away.passing + gradients * (not on_cuda)
         step = more + max(size for name, size in marks.items() if name.startswith("step/"))
         sampling = more + averaged + marks["sampling"]
-        picture = self._decoding(config.vae_tiling)
+        picture = self.decoding(config.vae_tiling)
         decoding = resident + picture.peak - (state if on_cuda else 0)  # away while a validation is made
 
         # main memory beside the device, or all of it
@@ -137,9 +137,9 @@ class Planner:
         validating = waiting + (state if on_cuda else inputs)
         block = away.host // max(1, config.block_swap)  # is there twice while it gets to where it waits
         drawn = away.host + stays["adapter"]  # the adapter begins in main memory, beside the blocks that wait
-        loading = stays["base"] + away.passing + encoder if on_cuda else self._as_loaded
+        loading = stays["base"] + away.passing + encoder if on_cuda else self.as_loaded
         training = (
-            self._phase("loading", loading, max(self._as_loaded + block, drawn)),
+            self._phase("loading", loading, max(self.as_loaded + block, drawn)),
             self._phase("training step", step, 0, waiting=waiting),
             self._phase("validation: sampling", sampling, 2 * stays["adapter"], FIRST, waiting=validating),
             self._phase("validation: decoding", decoding, picture.weights, waiting=validating),
@@ -152,7 +152,7 @@ class Planner:
         return Memory(self.kind, phases, parts, stays["adapter"] + state + stored)
 
     @cached_property
-    def _as_loaded(self) -> int:
+    def as_loaded(self) -> int:
         return as_loaded(self._base)
 
     def _training(self, config: TrainConfig) -> Marks:
@@ -160,7 +160,7 @@ class Planner:
         same = self._in_traces(config)
         found = next((marks for traced, marks in self._trained if traced == same), None)
         if found is None:
-            found = at_depth(lambda layers: self._traced(self._train, layers, same), self._base.layers)
+            found = at_depth(lambda layers: self.traced(self._train, layers, same), self._base.layers)
             self._trained.append((same, found))
         return found
 
@@ -180,11 +180,11 @@ class Planner:
         more than the `others`."""
         for part, what in PARTS.items() if self._batches else ():
             batch = self._batches[what]
-            whole = self._work(part, batch)
+            whole = self.work(part, batch)
             in_blocks = whole.spared > 0 and self.kind == "cuda"
             least = whole.peak
             if whole.peak > others:
-                least = whole.peak - whole.spared if in_blocks else self._work(part, 1).peak
+                least = whole.peak - whole.spared if in_blocks else self.work(part, 1).peak
             pixels = self._clip.width * self._clip.height * 3 * safe_frames(self._clip.frames)
             waiting = pixels * (self._decoded + 2 * batch) if what == "videos" else 0
             note = f"{batch} at once" if batch > 1 else ""
@@ -192,21 +192,21 @@ class Planner:
             name = f"encoding {what}"
             yield self._phase(name, whole.peak, whole.weights, note, least=least, waiting=waiting, otherwise=otherwise)
 
-    def _work(self, part: str, batch: int) -> Part:
+    def work(self, part: str, batch: int) -> Part:
         """Of an encoder on a batch, traced once."""
         if (part, batch) not in self._parts:
-            self._parts[part, batch] = self._traced(self._part, part, batch)
+            self._parts[part, batch] = self.traced(self._part, part, batch)
         return self._parts[part, batch]
 
-    def _decoding(self, tiling: bool) -> Part:
+    def decoding(self, tiling: bool) -> Part:
         """Of the VAE on one clip, traced once."""
         if tiling not in self._decodings:
-            self._decodings[tiling] = self._traced(self._decode, tiling)
+            self._decodings[tiling] = self.traced(self._decode, tiling)
         return self._decodings[tiling]
 
     # ---------------------------------------------------------------- traces
 
-    def _traced(self, trace: Callable[..., Any], *arguments: Any) -> Any:
+    def traced(self, trace: Callable[..., Any], *arguments: Any) -> Any:
         """`trace(meter, *arguments)` on fakes."""
         on_cuda = self.kind == "cuda"
         meter = Meter(cuda.GRAIN, cuda.attention_workspace) if on_cuda else Meter(also=convolution_workspace)

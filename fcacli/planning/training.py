@@ -179,7 +179,7 @@ def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: li
     loaded the checkpoint as a second adapter."""
     second = [torch.empty_like(parameter) for parameter in parameters]
     guided = 1 if config.sample.guidance == 1.0 else 2
-    given = _given(base, config, guided)
+    given = given_of(base, config, guided)
     meter.restart()
     conditioning = adapter.condition(base, given)
     shape = base.latent_shape(config.clip)
@@ -196,7 +196,7 @@ def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: li
 
 def _batch(base: CogVideoX, config: TrainConfig) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor], Draw]:
     """A batch as training/loop.py has it, the empty caption, and what is drawn."""
-    given = _given(base, config, config.batch_size)
+    given = given_of(base, config, config.batch_size)
     shape = (config.batch_size, *base.latent_shape(config.clip))
     batch = {
         "latents": torch.zeros(shape, dtype=base.dtype),
@@ -213,7 +213,8 @@ def _batch(base: CogVideoX, config: TrainConfig) -> tuple[dict[str, Tensor], tup
     return batch, (torch.zeros_like(given.text[0]), torch.ones_like(given.text_mask[0])), drawn
 
 
-def _given(base: CogVideoX, config: TrainConfig, batch: int) -> Given:
+def given_of(base: CogVideoX, config: TrainConfig, batch: int) -> Given:
+    """What conditions a batch of clips."""
     _, channels, height, width = base.latent_shape(config.clip)
     init, encoder = config.clip.init_frames, base.config("image_encoder")
     patches = init * (encoder["image_size"] // encoder["patch_size"]) ** 2

@@ -61,10 +61,26 @@ def predict_clip(
 @torch.no_grad()
 def encode_given(base: "CogVideoX", init_frames: np.ndarray, text: str) -> tuple[Given, Given]:
     """All that a prediction may know: the initial frames (encoded alone) with the text, and with the empty text."""
-    init_latents, image = base.encode_init(init_frames)[None], base.encode_image(init_frames)[None]
-    texts, masks = base.encode_text([text, ""])
+    return _given(base.encode_text([text, ""]), base.encode_init(init_frames), base.encode_image(init_frames))
+
+
+@naming_memory("encoding the given frames", "--device cpu")
+@torch.no_grad()
+def encode_given_once(base: "CogVideoX", init_frames: np.ndarray, text: str) -> tuple[Given, Given]:
+    """The same bits, for one clip: each encoder is freed before the next one is loaded."""
+    texts = base.encode_text([text, ""])
+    base.unload("text_encoder")
+    init_latents = base.encode_init(init_frames)
+    base.unload("vae")
+    image = base.encode_image(init_frames)
+    base.unload("image_encoder")
+    return _given(texts, init_latents, image)
+
+
+def _given(texts: tuple[torch.Tensor, torch.Tensor], init_latents: torch.Tensor, image: torch.Tensor) -> tuple[Given, Given]:
+    features, masks = texts
     full, null = (
-        Given(init_latents=init_latents, text=texts[half, None], text_mask=masks[half, None], image=image) for half in (0, 1)
+        Given(init_latents[None], text=features[half, None], text_mask=masks[half, None], image=image[None]) for half in (0, 1)
     )
     return full, null
 
@@ -124,7 +140,7 @@ def _scheduler(base: "CogVideoX", config: SampleConfig) -> Any:
     return FreshNoiseScheduler.from_config(base.scheduler.config)
 
 
-@naming_memory("decoding", "--offload model or sequential on a GPU, or --device cpu")
+@naming_memory("decoding", "--device cpu, or a run that is trained with --vae-tiling")
 @torch.no_grad()
 def decode(base: "CogVideoX", latents: torch.Tensor, clip: ClipConfig, init_frames: np.ndarray | None) -> np.ndarray:
     """Latents (F, C, h, w) to frames uint8 (T, H, W, 3), the given frames, if any, in the place of the first ones."""

@@ -71,16 +71,21 @@ class Planned:
 
     def allowances(self) -> list[str]:
         """What is not tensors, apart from them."""
-        from fcacli.planning.choice import CONTEXT, FRAGMENTATION
+        return allowances(self.memory, self.card, self.process)
 
-        lines = [f"besides, in memory: python and its libraries, {_gb(self.process)} in this process"]
-        if self.memory.kind == "cuda":
-            lines[0] += " (with CUDA's more: not measured)"
-            lines.append(
-                f"besides, on the device (assumed, not measured): CUDA context {_gb(CONTEXT)}, "
-                f"fragmentation {FRAGMENTATION:.0%}; so the card has to have {_gb(self.card)}, for {self.memory.peak.name}"
-            )
-        return lines
+
+def allowances(memory: Memory, card: int, process: int) -> list[str]:
+    """What is not tensors, for a person: of this process, and of a card of so many bytes."""
+    from fcacli.planning.choice import CONTEXT, FRAGMENTATION
+
+    lines = [f"besides, in memory: python and its libraries, {_gb(process)} in this process"]
+    if memory.kind == "cuda":
+        lines[0] += " (with CUDA's more: not measured)"
+        lines.append(
+            f"besides, on the device (assumed, not measured): CUDA context {_gb(CONTEXT)}, "
+            f"fragmentation {FRAGMENTATION:.0%}; so the card has to have {_gb(card)}, for {memory.peak.name}"
+        )
+    return lines
 
 
 def plan(
@@ -109,7 +114,7 @@ def plan(
         raise Misuse("--gpu-memory is that of a CUDA device, and --gpus 0 is the CPU", "leave one of them out")
     options = options or TrainOptions()
     spec = resolve_base(options.base or "auto")
-    kind: Kind = "cuda" if gpu_memory is not None else _kind(gpus, spec)
+    kind: Kind = "cuda" if gpu_memory is not None else kind_of(gpus, spec)
     base, encodings = shaped_base(spec, kind), None
 
     def config_of(options: TrainOptions) -> TrainConfig:
@@ -216,7 +221,8 @@ def _require_main_memory(memory: Memory, free: int) -> None:
         )
 
 
-def _kind(gpus: int | None, spec: BaseSpec) -> Kind:
+def kind_of(gpus: int | None, spec: BaseSpec) -> Kind:
+    """What is planned for: the CPU where it is asked for, and for the miniature where there is nothing else."""
     if gpus == 0 or (spec.name == "mini" and choose_gpus(None) == "cpu"):
         return "cpu"
     return "cuda"

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fcacli import __version__
-from fcacli.config import ClipConfig, SampleConfig, Sampler, to_dict
+from fcacli.config import ClipConfig, Offload, SampleConfig, Sampler, to_dict
 from fcacli.data.decode import load_init_frames, resize
 from fcacli.data.manifest import is_text
 from fcacli.errors import FcaError, Misuse
@@ -19,8 +19,13 @@ from fcacli.events import Event, Message, Progress, Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.video import enlarge, view_factor, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.lock import locked
-from fcacli.workflows.trained import Offload, Trained, check_offload, find_trained, load_offloaded
+from fcacli.workflows.trained import Trained, check_offload, find_trained
 from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fcacli.model.conditioning import Given
 
 MADE_BY = "prediction.json"
 
@@ -128,25 +133,30 @@ class Request:
 
 
 def _sample(trained: Trained, offload: Offload, request: Request, report: Report) -> list[np.ndarray]:
-    """One video per seed; the encoders are freed before the transformer is loaded."""
-    from fcacli.prediction.sampler import PHASE, decode, encode_given, sample
+    """One video per seed; one part of the base is on the device at a time."""
+    from fcacli.prediction.sampler import decode, encode_given_once
 
-    base, clip = trained.base, request.clip
-    if offload == "none":
-        given = encode_given(base, request.init_frames, request.text)
-        base.unload("text_encoder", "image_encoder")
-        adapter = trained.load()
-    else:
-        adapter = load_offloaded(trained, offload)
-        given = encode_given(base, request.init_frames, request.text)
+    base = trained.base
+    given = encode_given_once(base, request.init_frames, request.text)
+    latents = _denoised(trained, offload, request, given, report)
+    base.unload("transformer")
     shown = None if request.keep_generated_init else request.init_frames
-    videos = []
+    return [decode(base, one, request.clip, shown) for one in latents]
+
+
+def _denoised(
+    trained: Trained, offload: Offload, request: Request, given: "tuple[Given, Given]", report: Report
+) -> "list[Tensor]":
+    """Latents of each seed, in main memory."""
+    from fcacli.prediction.sampler import PHASE, sample
+
+    base, adapter, latents = trained.base, trained.load(offload), []
     for number, seed in enumerate(request.seeds, 1):
         phase = PHASE if len(request.seeds) == 1 else f"{PHASE} {number}/{len(request.seeds)}"
         config = replace(request.sampling, seed=seed)
-        latents = sample(base, adapter, *given, base.latent_shape(clip), config, _renamed(report, phase))
-        videos.append(decode(base, latents, clip, shown))
-    return videos
+        sampled = sample(base, adapter, *given, base.latent_shape(request.clip), config, _renamed(report, phase))
+        latents.append(sampled.cpu())
+    return latents
 
 
 def _renamed(report: Report, phase: str) -> Report:

@@ -3,9 +3,9 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from fcacli.config import TrainConfig
+from fcacli.config import Offload, TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Report
 from fcacli.workspace import Workspace
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from fcacli.model.attach import Adapter
     from fcacli.model.bases.cogvideox import CogVideoX
-
-Offload = Literal["none", "model", "sequential"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,24 @@ class Trained:
         weights = [f"{keeping.base_weights} base"] if keeping.base_weights != "full" else []
         return weights + ["decoded in tiles"] * keeping.vae_tiling + ["compiled"] * keeping.compile
 
-    def load(self) -> "Adapter":
-        """Put the adapter onto the base, for predictions only."""
+    def load(self, offload: Offload = "none") -> "Adapter":
+        """Put the adapter onto the base, for predictions only; what waits in main memory, `offload` says.
+
+        "model": what FCA computes once per clip with; "sequential": the base's blocks, too. Float32 weights come to the
+        device when they are what sampling keeps of them.
+        """
+        import torch
+
         from fcacli.model.attach import load_adapter
         from fcacli.model.fca import FCAAdapter
 
-        adapter = load_adapter(self.base, self.checkpoint)
+        base = self.base
+        if offload == "sequential":
+            base.keep(replace(base.keeping, block_swap=base.layers))
+        adapter = load_adapter(base, self.checkpoint, device=torch.device("cpu"))
         if isinstance(adapter, FCAAdapter):
-            adapter.only_sample(self.base.dtype)
+            adapter.only_sample(base.dtype)
+            adapter.wait(base.device) if offload != "none" else adapter.to(base.device)
         return adapter
 
 
@@ -150,32 +158,9 @@ def choose_device(name: str | None) -> "torch.device":
 def check_offload(offload: Offload, base: "CogVideoX") -> None:
     """
     Raises:
-        Misuse: parts cannot be moved between main memory and the CPU, or layers while they are compiled.
+        Misuse: parts cannot be moved between main memory and the CPU.
     """
-    if offload == "sequential" and base.keeping.compile:
-        raise Misuse("--offload sequential moves layers one by one, which compiled blocks do not allow", "--no-compile")
     if offload != "none" and base.device.type == "cpu":
         raise Misuse(
             f"--offload {offload} moves parts of the base to a CUDA device and back; this is the CPU", "--offload none"
         )
-
-
-def load_offloaded(trained: Trained, offload: Offload) -> "Adapter":
-    """Put the adapter onto a base whose parts wait in main memory and visit the device in turn, by diffusers' own hooks.
-
-    The adapter itself stays on the device ("model": it travels with the transformer).
-    """
-    from accelerate.hooks import remove_hook_from_submodules
-
-    base = trained.base
-    base.keep(replace(base.keeping, block_swap=0))
-    device, base.device = base.device, type(base.device)("cpu")
-    pipeline, adapter = base.pipeline(), trained.load()  # every part is loaded into main memory
-    base.device = device
-    if offload == "model":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif offload == "sequential":
-        pipeline.enable_sequential_cpu_offload(device=device)
-        for _, module in adapter.named_modules():
-            remove_hook_from_submodules(module)
-    return adapter.to(device)

@@ -344,10 +344,24 @@ OPTIONS += [
     (f"{PLAN} --compile 2", 2, "unexpected extra argument"),
     (f"{PLAN} --offload-gradients 2", 2, "unexpected extra argument"),
     (f"{PLAN} --text-lr-scale 101", 2, "--text-lr-scale must be between 0 and 100, got 101"),
+    ("plan --run first", 2, "--run belongs to --predict", TRY, "fca plan --predict --run first"),
+    ("plan --predict --run nowhere", 1, "no run 'nowhere'"),
+    (f"{PLAN} --predict --run first", 2, "a run has its own options of training", TRY, "leave out --run"),
+    (f"{PLAN} --predict --gpu-memory 8GB", 2, "--gpus 0 is the CPU", TRY, "leave one of them out"),
+    (
+        "plan --predict --base {base} --gpus 2",
+        2,
+        "a prediction is made on one device, and --gpus 2 are several",
+        TRY,
+        "--gpus 1",
+    ),
+    ("plan --predict --base {base} --gpu-memory 1MB", 1, "nothing that was tried fits", "needs", TRY, "a larger --gpu-memory"),
+    ("plan --predict --base nonsense", 2, "unknown base 'nonsense'", TRY, "fca train --base mini"),
     ("plan --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
 ]
 
 CANNOT_BE_WRONG = {
+    "--predict": "a switch",
     "--json": "a switch; every command prints its result as JSON",
     "--new": "a switch",
     "--print-launch": "a switch",

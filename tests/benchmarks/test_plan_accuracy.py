@@ -92,11 +92,11 @@ def encoder_rows(folders) -> list[str]:
         clip = config_of(spec).clip
         planner = Planner(shaped_base(spec, "cpu"), clip, "cpu", NONE_AT_ONCE)
         for part in ("text_encoder", "vae"):
-            planned = planner._work(part, 3).peak
+            planned = planner.work(part, 3).peak
             counts = counted(lambda m, s=spec, p=part, c=clip: trace_part(load_base(s), p, c, 3, m))
             rows.append(row(f"{kind}: {part.replace('_', ' ')}, 3 at once", planned, *counts))
             assert planned == pytest.approx(counts[1], rel=0.1), rows[-1]
-        planned = planner._decoding(False).peak
+        planned = planner.decoding(False).peak
         counts = counted(lambda m, s=spec, c=clip: trace_decoding(load_base(s), c, m))
         rows.append(row(f"{kind}: decoding", planned, *counts))
         assert planned == pytest.approx(counts[1], rel=0.1), rows[-1]

@@ -1,10 +1,12 @@
 """One configuration of `fca train` in a process of its own: peak device memory and time of every phase, as JSON.
 
     python tests/gpu/measure.py BASE_FOLDER '{"frames": 16, "width": 256, ...}' [--cap GiB] [--steps 6] [--device cuda] [--plan]
+    python tests/gpu/measure.py BASE_FOLDER '{...}' --predict none|model|sequential [--cap GiB] [--device cuda] [--plan]
 
 The JSON is of TrainOptions. Phases: encode (text encoder, VAE, image encoder), the training steps, save, validation (sampling
 and decoding), all of fca's own code on random pixels. `--cap` limits the allocator to so much, as a smaller card would; what
-does not fit in encoding is said, and encoded without the limit. `--plan` measures nothing: what `fca plan` says of the same.
+does not fit in encoding is said, and encoded without the limit. `--predict`: the phases of `fca predict --offload ...`, with a
+fresh adapter that has been saved. `--plan` measures nothing: what `fca plan` says of the same.
 """
 
 import argparse
@@ -22,17 +24,19 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fcacli.config import SampleConfig, TrainConfig
+from fcacli.config import Offload, SampleConfig, TrainConfig
 from fcacli.data.dataset import Sample
 from fcacli.errors import OutOfMemory, memory_of
 from fcacli.model.attach import attach, save_adapter, set_aside
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.conditioning import Given
 from fcacli.planning.choice import card_for
-from fcacli.prediction.sampler import decode, sample
+from fcacli.prediction.sampler import decode, encode_given_once, sample
 from fcacli.training.loop import Session, Subject, fit
 from fcacli.workflows.plan import plan
+from fcacli.workflows.plan_prediction import plan_prediction
 from fcacli.workflows.train_options import TrainOptions, resolve
+from fcacli.workflows.trained import Trained
 from fcacli.workspace import Workspace
 
 TEXT = "pushing cup left"
@@ -133,6 +137,57 @@ PHASES_OF_PLAN = [
 """A phase here, and what its name begins with in a plan."""
 
 
+def predict(folder: Path, options: TrainOptions, offload: Offload, device: str, cap: float | None) -> dict[str, Any]:
+    """All phases of a prediction, as workflows/predict.py does them."""
+    spec = resolve_base(str(folder))
+    config = resolve(options, spec, "random", "random", bf16=True)
+    clip = config.clip
+    frames = np.random.default_rng(0).integers(0, 256, (clip.init_frames, clip.height, clip.width, 3), dtype=np.uint8)
+    peaks = Peaks(device)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as kept:
+        _save_fresh(load_base(spec, device), config, Path(kept))
+        trained = Trained(Path(kept), Path(kept), 0, config, base := load_base(spec, device))
+        base.keep(config.keeping)
+        limit_memory(device, cap)
+        with peaks.phase("encode"):
+            given = encode_given_once(base, frames, TEXT)
+        with peaks.phase("loading"):
+            adapter = trained.load(offload)
+        shape = base.latent_shape(clip)
+        for name, steps in (("conditions", 1), ("denoising", DENOISING)):
+            with peaks.phase(name):
+                latents = sample(base, adapter, *given, shape, SampleConfig(steps=steps, guidance=6.0)).cpu()
+        del adapter
+        base.unload("transformer")
+        with peaks.phase("decode"):
+            decode(base, latents, clip, frames)
+    seconds = {name: peaks.phases[name]["seconds"] for name in ("conditions", "denoising")}
+    return {
+        "phases": peaks.phases,
+        "seconds_per_step": round((seconds["denoising"] - seconds["conditions"]) / (DENOISING - 1), 4),
+    }
+
+
+def _save_fresh(base: Any, config: TrainConfig, folder: Path) -> None:
+    """An adapter as a training would begin with it."""
+    adapter = attach(base, config.adapter, config.clip)
+    save_adapter(adapter, folder, base.spec.name, base.fingerprint, config.clip)
+    del adapter
+    base.unload("transformer")
+
+
+def planned_prediction(folder: Path, options: TrainOptions, offload: Offload) -> dict[str, Any]:
+    """The same of `fca plan --predict`."""
+    plan = plan_prediction(Workspace(folder), replace(options, base=str(folder)), gpus=1)
+    memory = plan.memory.get(offload, plan.memory["none"])  # on the CPU there is no other
+    sizes = {phase.name: phase.device_least or phase.host_least for phase in memory.phases}
+    encode = max(sizes[name] for name in sizes if name == "captions" or name.startswith("given frames"))
+    denoising = max(sizes["conditions"], sizes["denoising"])
+    names = {"encode": encode, "loading": sizes["loading"], "conditions": denoising, "denoising": denoising}
+    names |= {"decode": sizes["decoding"], "card": card_for(memory.needed)}
+    return {"planned": {name: _gib(size) for name, size in names.items()}}
+
+
 def limit_memory(device: str, gib: float | None) -> None:
     """Of this process, on a CUDA device; None for all there is."""
     if device.startswith("cuda"):
@@ -228,11 +283,16 @@ def main() -> None:
     parser.add_argument("--cap", type=float, help="GiB")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--predict", choices=["none", "model", "sequential"])
     parser.add_argument("--plan", action="store_true")
     said = parser.parse_args()
     options = TrainOptions(**said.options)
     try:
-        if said.plan:
+        if said.predict and said.plan:
+            result = planned_prediction(said.folder, options, said.predict)
+        elif said.predict:
+            result = predict(said.folder, options, said.predict, said.device, said.cap)
+        elif said.plan:
             result = planned(said.folder, options)
         else:
             result = measure(said.folder, options, said.steps, said.device, said.cap)

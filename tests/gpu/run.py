@@ -1,12 +1,13 @@
 """All that needs a GPU, in one run: memory and speed at the real shapes, CUDA tests, training of the miniature.
 
-    python tests/gpu/run.py OUT [--minutes 9] [--only memory|speed|tests|mini] [--work FOLDER]
+    python tests/gpu/run.py OUT [--minutes 9] [--only memory|predict|speed|tests|mini] [--work FOLDER]
 
 Writes OUT/gpu-<date>.json and .md. Memory: CogVideoX-2B, 5B and 1.5-5B with random weights at their real sizes, each under the
-cap of the card it is meant for, with the options for it, beside what `fca plan` says of them. Speed: FCA against LoRA, the base
+cap of the card it is meant for, with the options for it, beside what `fca plan` says of them. Predict: the same of
+predictions, under caps of 6 and 8 GB. Speed: FCA against LoRA, the base
 alone and the floor (the base's own forward and backward pass); each memory option and --compile against without; the kernels of
-attention. Nine minutes are for tests, memory and the miniature, and what is left of them for speed; --only speed takes as long
-again. A part that fails or finds no time is named in the tables, the others go on. Commit the files under
+attention. Nine minutes are for tests, memory, predictions and the miniature, and what is left of them for speed; --only speed
+takes as long again. A part that fails or finds no time is named in the tables, the others go on. Commit the files under
 tests/benchmarks/results/.
 """
 
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ INPUTS: dict[str, Any] = {"offload_activations": True}
 LARGE = "49x480x720"
 PLANS = 4
 """Made at a time, by the processor, while cases are measured."""
+PREDICTIONS = 3
+"""Measured at a time: each makes its adapter without a cap first, and has up to 25 GB in main memory."""
 SPARE, CONTEXT = 4, 0.7
 """GiB of the card that memory cases at the same time leave free; of each process beside what it allocates."""
 MINI = (
@@ -55,16 +58,19 @@ class Case:
 
     base: str
     shape: str
-    cap: int | None
+    cap: float | None
     """GiB; None for the whole card."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of TrainOptions."""
+    offload: str | None = None
+    """Of a prediction; None for a training."""
 
     @property
     def arguments(self) -> list[str]:
         frames, height, width = SHAPES[self.shape]
         options = {"frames": frames, "height": height, "width": width, "batch_size": 1, "accumulate": 1, **self.options}
-        return [json.dumps(options), *(["--cap", str(self.cap)] if self.cap else [])]
+        more = ["--predict", self.offload] if self.offload else []
+        return [json.dumps(options), *more, *(["--cap", str(self.cap)] if self.cap else [])]
 
 
 def memory_cases() -> Iterator[Case]:
@@ -86,6 +92,14 @@ def memory_cases() -> Iterator[Case]:
         yield Case(base, "16x256x256", 8, {"adapter_width": 768, **BF16, "base_weights": "nf4", "block_swap": 21})
     yield Case("cogvideox-2b", "16x480x720", 16, {"adapter_width": 1920, "optimizer": "paged-adamw8bit"})
     yield Case("cogvideox-5b", "16x480x720", 16, {"adapter_width": 1536, **BF16, "block_swap": 28})
+
+
+def predict_cases() -> Iterator[Case]:
+    """What must fit under which cap (results/predict_targets.md): 6 and 8 GB are 5.58 and 7.45 GiB."""
+    for base, cap in (("cogvideox-2b", 5.58), ("cogvideox-5b", 7.45), ("cogvideox1.5-5b", 7.45)):
+        yield Case(base, LARGE, cap, offload="sequential")
+    yield Case("cogvideox-2b", "16x256x256", 5.58, offload="model")
+    yield Case("cogvideox-5b", "16x256x256", 7.45, {"base_weights": "nf4"}, offload="model")
 
 
 def speed_cases() -> Iterator[Case]:
@@ -166,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--only", action="append", choices=["memory", "speed", "tests", "mini"])
+    parser.add_argument("--only", action="append", choices=["memory", "predict", "speed", "tests", "mini"])
     parser.add_argument("--work", type=Path, default=Path("/tmp/fca-gpu"), help="random bases, 40 GB")
     said = parser.parse_args()
     for folder in (said.out, said.work):
@@ -177,7 +191,7 @@ def main() -> None:
         time.monotonic() + 60 * said.minutes,
         {"date": datetime.now(UTC).isoformat()[:19], **machine()},
     )
-    parts = {"tests": cuda_tests, "memory": memory, "mini": miniature, "speed": speed}
+    parts = {"tests": cuda_tests, "memory": memory, "predict": predictions, "mini": miniature, "speed": speed}
     for name, part in parts.items():
         if not said.only or name in said.only:
             part(run)
@@ -207,20 +221,29 @@ def cuda_tests(run: Run) -> None:
 
 
 def memory(run: Run) -> None:
+    run.found["memory"] = _beside_plans(run, memory_cases())
+
+
+def predictions(run: Run) -> None:
+    run.found["predict"] = _beside_plans(run, predict_cases(), PREDICTIONS)
+
+
+def _beside_plans(run: Run, cases: Iterable[Case], most: int | None = None) -> list[dict[str, Any]]:
+    """Each case measured, at most so many at a time, with what its plan says."""
     import torch
 
-    card = Card(torch.cuda.get_device_properties(0).total_memory / 2**30 - SPARE)
-    written = {base: _base(run, base) for base in dict.fromkeys(case.base for case in memory_cases())}
-    cases = [case for case in memory_cases() if written[case.base]]
+    card, cases = Card(torch.cuda.get_device_properties(0).total_memory / 2**30 - SPARE), list(cases)
+    written = {base: _base(run, base) for base in dict.fromkeys(case.base for case in cases)}
+    cases = [case for case in cases if written[case.base]]
 
     def measured(case: Case) -> dict[str, Any]:
         with card.room_for((case.cap or card.whole) + CONTEXT):
             return _measured(run, case, 4)
 
-    with ThreadPoolExecutor(len(cases) or 1) as measuring, ThreadPoolExecutor(PLANS) as planning:
+    with ThreadPoolExecutor(most or len(cases) or 1) as measuring, ThreadPoolExecutor(PLANS) as planning:
         plans = planning.map(lambda case: _measured(run, case, 0, "--plan"), cases)
         rows = list(measuring.map(measured, cases))
-        run.found["memory"] = [row | {"planned": plan.get("planned", {})} for row, plan in zip(rows, plans, strict=True)]
+        return [row | {"planned": plan.get("planned", {})} for row, plan in zip(rows, plans, strict=True)]
 
 
 def speed(run: Run) -> None:
@@ -254,6 +277,7 @@ def _measured(run: Run, case: Case, steps: int, *more: str) -> dict[str, Any]:
     words = [str(HERE / "measure.py"), str(run.work / case.base), *case.arguments, "--steps", str(steps), *more]
     status, said = run.call(words, least=30)
     row: dict[str, Any] = {"base": case.base, "shape": case.shape, "cap": case.cap, "options": case.options}
+    row |= {"offload": case.offload} if case.offload else {}
     return row | (json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said})
 
 
@@ -269,7 +293,9 @@ def as_text(found: dict[str, Any]) -> str:
         passed = found["tests"]["passed"]
         lines += [f"CUDA tests: {'' if passed else 'failed'}", "", "```", found["tests"]["said"], "```", ""]
     if "memory" in found:
-        lines += _memory_table(found["memory"])
+        lines += ["Trainings:", "", *_memory_table(found["memory"], PHASES, "s/step")]
+    if "predict" in found:
+        lines += ["Predictions:", "", *_memory_table(found["predict"], OF_PREDICTIONS, "s/denoising step")]
     if "speed" in found:
         lines += [*_speed_table(found["speed"]), f"attention: `{json.dumps(found.get('attention', {}))}`", ""]
     if "mini" in found:
@@ -287,20 +313,22 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 PHASES = ("encode", "training and saving", "validation", "decode")
+OF_PREDICTIONS = ("encode", "loading", "conditions", "denoising", "decode")
+"""Conditions with one denoising step, and with some."""
 
 
-def _memory_table(rows: list[dict[str, Any]]) -> list[str]:
+def _memory_table(rows: list[dict[str, Any]], names: Sequence[str], seconds: str) -> list[str]:
     """Each phase as measured and, behind it, as planned."""
-    phases = [f"{phase}, GiB (planned)" for phase in PHASES]
-    lines = _head(["base", "T x H x W", "cap, GiB", "options", *phases, "card", "s/step"])
+    phases = [f"{phase}, GiB (planned)" for phase in names]
+    lines = _head(["base", "T x H x W", "cap, GiB", "options", *phases, "card", seconds])
     for row in rows:
         plan = row.get("planned", {})
         cells = [row["base"], row["shape"], str(row["cap"] or ""), _options(row)]
         if "phases" in row:
-            cells += [_phase(row["phases"][phase], plan.get(phase)) for phase in PHASES]
+            cells += [_phase(row["phases"][phase], plan.get(phase)) for phase in names]
             cells += [str(plan.get("card", "")), str(row["seconds_per_step"])]
         else:
-            cells += [f"{row.get('out_of_memory') or row.get('failed', '')} ({plan})", *[""] * 5]
+            cells += [f"{row.get('out_of_memory') or row.get('failed', '')} ({plan})", *[""] * (len(names) + 1)]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, "", "Allocated; card: what the plan wants of one, with context and fragmentation.", ""]
 
@@ -328,7 +356,8 @@ def _head(names: list[str]) -> list[str]:
 
 
 def _options(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in row["options"].items())
+    offload = {"offload": row["offload"]} if "offload" in row else {}
+    return ", ".join(f"{name}={value}" for name, value in (row["options"] | offload).items())
 
 
 def _phase(found: dict[str, Any], planned: float | None) -> str:

@@ -3,16 +3,21 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from fcacli.config import BaseWeights, ClipConfig, FCAConfig, Keeping
-from fcacli.model.attach import attach
+from fcacli.config import BaseWeights, ClipConfig, FCAConfig, Keeping, SampleConfig
+from fcacli.model.attach import attach, save_adapter
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.conditioning import Given
 from fcacli.model.frozen_memory import frozen_bytes
+from fcacli.prediction.sampler import decode, encode_given_once, sample
 from fcacli.training.activations import keep_inputs_in_main_memory
+from fcacli.workflows.plan_prediction import OFFLOADS
+from fcacli.workflows.train_options import TrainOptions, resolve
+from fcacli.workflows.trained import Trained
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -76,3 +81,26 @@ def test_the_planned_bytes_are_allocated(folder: Path, weights: BaseWeights, cou
     base = kept(folder, keeping)
     assert base.transformer is not None
     assert abs(torch.cuda.memory_allocated() - before - planned.device) < 0.02 * planned.device
+
+
+def test_a_prediction_is_the_same_bits_whatever_waits(folder: Path, tmp_path: Path) -> None:
+    """And the device holds less of it, the text encoder's blocks aside."""
+    made = load_base(resolve_base(str(folder)), "cuda", torch.bfloat16)
+    adapter = attach(made, FCA, CLIP)
+    for layer in adapter.parallel_modules:
+        torch.nn.init.normal_(layer.to_out.weight, std=0.02)
+    save_adapter(adapter, tmp_path, made.spec.name, made.fingerprint, CLIP)
+    config = resolve(TrainOptions(), made.spec, made.fingerprint, "", True)
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    videos, peaks = [], []
+    for offload in OFFLOADS:
+        base = load_base(made.spec, "cuda", torch.bfloat16)
+        given = encode_given_once(base, frames, "a")
+        loaded = Trained(tmp_path, tmp_path, 0, config, base).load(offload)
+        torch.cuda.reset_peak_memory_stats()
+        latents = sample(base, loaded, *given, base.latent_shape(CLIP), SampleConfig(steps=3, guidance=2.0))
+        peaks.append(torch.cuda.max_memory_allocated())
+        videos.append(decode(base, latents, CLIP, None))
+        del base, given, loaded, latents
+    assert all(np.array_equal(video, videos[0]) for video in videos[1:])
+    assert peaks[0] > peaks[1] > peaks[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run import Card, Case, as_text, memory_cases, speed_cases
+from run import OF_PREDICTIONS, Card, Case, as_text, memory_cases, predict_cases, speed_cases
 
 from fcacli.model.bases import MINI, resolve_base
 
@@ -40,10 +40,22 @@ def test_a_configuration_is_measured_in_all_its_phases_and_planned(tmp_path):
     assert f"| {row['seconds_per_step'] / row['floor']:.3f} | 1.000 |" in text
 
 
+def test_a_prediction_is_measured_in_all_its_phases_and_planned(tmp_path):
+    offload, base = "sequential", shutil.copytree(MINI, tmp_path / "base")
+    row = measured(base, SMALL, "--predict", offload) | measured(base, SMALL, "--predict", offload, "--plan")
+    assert tuple(row["phases"]) == OF_PREDICTIONS and set(row["planned"]) == {*OF_PREDICTIONS, "card"}
+    assert all(phase["seconds"] > 0 for phase in row["phases"].values()) and row["planned"]["denoising"] > 0
+    assert list(tmp_path.iterdir()) == [base], "the adapter is gone"
+    case = {"base": "mini", "shape": "16x48x48", "cap": 6, "options": {}, "offload": offload, **row}
+    found = {"device": "none", "date": "today", "commit": "x", "torch": torch.__version__, "python": "3"}
+    text = as_text(found | {"predict": [case]})
+    assert f"offload={offload}" in text and f"({row['planned']['decode']})" in text
+
+
 def test_cases_that_did_not_fit_are_in_the_tables():
     case = {"base": "mini", "shape": "16x48x48", "cap": 8, "options": SMALL, "out_of_memory": "all gone"}
     found = {"device": "none", "date": "today", "commit": "x", "torch": torch.__version__, "python": "3"}
-    assert as_text(found | {"memory": [case], "speed": [case]}).count("all gone") == 2
+    assert as_text(found | {"memory": [case], "speed": [case], "predict": [case]}).count("all gone") == 3
 
 
 def test_the_kernels_of_attention_are_timed():
@@ -69,7 +81,7 @@ def test_every_case_is_a_configuration_that_fca_train_takes():
     from fcacli.model.bases.published import published
     from fcacli.workflows.train_options import TrainOptions, resolve
 
-    for case in [*memory_cases(), *speed_cases()]:
+    for case in [*memory_cases(), *predict_cases(), *speed_cases()]:
         assert isinstance(case, Case)
         options = TrainOptions(**json.loads(case.arguments[0]))
         config, transformer = resolve(options, resolve_base(case.base), "x", "x", bf16=True), published(case.base)

@@ -37,7 +37,7 @@ def test_a_training_has_the_same_bytes(folder_of, without_memory, options):
 
     def marks():
         planner = Planner(shaped_base(spec, "cuda"), config.clip, "cuda", NONE_AT_ONCE)
-        return planner._traced(planner._train, 2, config)
+        return planner.traced(planner._train, 2, config)
 
     found = marks()
     without_memory()
@@ -50,8 +50,8 @@ def test_encoding_and_decoding_have_the_same_bytes(folder_of, without_memory):
 
     def parts():
         planner = Planner(shaped_base(spec, "cpu"), clip, "cpu", NONE_AT_ONCE)
-        return [planner._work(part, 2) for part in ("vae", "text_encoder")] + [
-            planner._decoding(tiling) for tiling in (False, True)
+        return [planner.work(part, 2) for part in ("vae", "text_encoder")] + [
+            planner.decoding(tiling) for tiling in (False, True)
         ]
 
     found = parts()

@@ -51,7 +51,7 @@ def config_of(spec, **fields):
 
 def traced(spec, config, layers, kind="cpu"):
     planner = Planner(shaped_base(spec, kind), config.clip, kind, NONE_AT_ONCE)
-    return planner._traced(planner._train, layers, config)
+    return planner.traced(planner._train, layers, config)
 
 
 QUICK = list(OPTIONS)[::3]

@@ -256,7 +256,7 @@ def test_plan_takes_the_options_that_decide_what_train_does():
     train_has, plan_has = ({p.name: p.opts for p in commands[name].params} for name in ("train", "plan"))
     assert {name: train_has[name] for name in train_has if name in ASKED}.items() <= plan_has.items()
     assert {"adapter_width", "checkpointing", "size", "adapter_set", "gpus", "gpu_memory"} <= plan_has.keys()
-    assert not {"run", "fork", "new", "workers"} & plan_has.keys()
+    assert not {"fork", "new", "workers"} & plan_has.keys()
 
 
 def test_sizes_have_units():

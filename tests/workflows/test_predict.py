@@ -1,20 +1,29 @@
 """`predict`: what it finds, what it writes, what it refuses."""
 
 import json
-from dataclasses import replace
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from trained_run import CLIP, make_workspace, source_video
 
+from fcacli.config import Offload
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError, Misuse
+from fcacli.events import silent
+from fcacli.model.bases import parts
+from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.model.block_swap import BlockSwap, Waiting
 from fcacli.prediction.sampler import encode_given
 from fcacli.prediction.video import read_pngs, write_mp4, write_pngs
 from fcacli.workflows.predict import predict
-from fcacli.workflows.trained import Offload
-from fcacli.workspace import Workspace
+from fcacli.workflows.trained import find_trained
+from fcacli.workspace import Workspace, read_json
 
 
 @pytest.fixture(scope="module")
@@ -141,55 +150,83 @@ def test_unknown_devices_and_bad_numbers_are_refused(workspace: Workspace, frame
         predict(workspace, frames, "a", steps=0)
 
 
-def test_a_transformer_in_main_memory_is_there_when_parts_of_it_are_called(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+class Loaded:
+    """Which parts of a base were there when each part was loaded; references to them are not kept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.there: list[tuple[str, set[str]]] = []
+        self._alive: dict[str, weakref.ref] = {}
+        for name in ("text_encoder", "vae", "image_encoder", "transformer"):
+            monkeypatch.setitem(parts.LOADERS, name, partial(self._load, parts.LOADERS[name]))
+
+    def _load(self, load: Callable, base: CogVideoX, name: str) -> object:
+        self.there.append((name, {other for other, part in self._alive.items() if part() is not None}))
+        part = load(base, name)
+        self._alive[name] = weakref.ref(part)
+        return part
+
+
+@pytest.mark.parametrize("how", ["none", "model", "sequential"])
+def test_one_part_of_the_base_is_there_at_a_time(
+    workspace: Workspace, frames: Path, monkeypatch: pytest.MonkeyPatch, how: Offload
 ) -> None:
-    from accelerate.hooks import CpuOffload
-
-    from fcacli.events import silent
-    from fcacli.workflows.trained import find_trained, load_offloaded
-
-    waiting = find_trained(workspace, None, None, "cpu", silent)
-    adapter = load_offloaded(waiting, "model")
-    fetched: list[object] = []
-    bring = CpuOffload.pre_forward
-    monkeypatch.setattr(
-        CpuOffload,
-        "pre_forward",
-        lambda hook, module, *args, **more: fetched.append(module) or bring(hook, module, *args, **more),
-    )
-    given, _ = encode_given(waiting.base, resize(source_video(0, frames=2), 32, 32), "a")
-    for layer in adapter.parallel_modules:
-        condition = layer.condition
-        monkeypatch.setattr(layer, "condition", lambda *args, first=condition: fetched.append("layer") or first(*args))
-    monkeypatch.setattr(adapter, "config", replace(adapter.config, init_features="none"))
-    fetched.clear()
-    adapter.condition(waiting.base, given)
-    assert fetched[0] is waiting.base.transformer and fetched.count("layer") == len(adapter.parallel_modules)
+    """With several predictions, too; the CPU stands in the place of the device."""
+    loaded = Loaded(monkeypatch)
+    monkeypatch.setattr("fcacli.workflows.predict.check_offload", lambda *_: None)
+    predict(workspace, frames, f"alone {how}", num=2, offload=how)
+    order = ["text_encoder", "vae", "image_encoder", "transformer", "vae"]
+    assert loaded.there == [(name, set()) for name in order]
 
 
 @pytest.mark.parametrize("how", ["model", "sequential"])
 def test_offloading_changes_nothing_but_where_weights_wait(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, how: Offload
+    workspace: Workspace, frames: Path, monkeypatch: pytest.MonkeyPatch, how: Offload
 ) -> None:
-    """Diffusers' hooks with the CPU in the place of the device: the adapter's weights are there when they are needed."""
-    import accelerate
-    import torch
+    """The text encoder's blocks wait as well, as where it has no room; the CPU stands in the place of the device."""
+    expected = predict(workspace, frames, "offloaded", num=2)
+    fetched: list[int] = []
+    fetch = BlockSwap._fetch
+    monkeypatch.setattr(BlockSwap, "_fetch", lambda swap, place: fetched.append(place) or fetch(swap, place))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(parts, "has_room", lambda device, size: False)
+    monkeypatch.setattr("fcacli.workflows.predict.check_offload", lambda *_: None)
+    found = predict(workspace, frames, "offloaded", num=2, offload=how, out=workspace.root / how)
+    assert fetched
+    for seed in expected.seeds:
+        one, other = (read_pngs(made.folder / f"seed-{seed}" / "frames") for made in (expected, found))
+        assert (one == other).all()
+    assert read_json(found.folder / "prediction.json")["made_by"] == read_json(expected.folder / "prediction.json")["made_by"]
 
-    from fcacli.events import silent
-    from fcacli.prediction.sampler import predict_clip
-    from fcacli.workflows.trained import find_trained, load_offloaded
 
-    init_frames = resize(source_video(0, frames=2), 32, 32)
+def test_what_is_used_once_per_clip_visits_the_device_a_module_at_a_time(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[object] = []
+    visiting = Waiting.visiting
+
+    @contextmanager
+    def seen(waiting: Waiting, device: torch.device) -> Iterator[None]:
+        assert not there, "one at a time"
+        there.append(waiting)
+        with visiting(waiting, device):
+            assert all(slot.owner[slot.name].data_ptr() != slot.tensor.data_ptr() for slot in waiting.slots), "copied"
+            yield
+        there.remove(waiting)
+        visits.append(waiting)
+
+    visits: list[Waiting] = []
+    monkeypatch.setattr(Waiting, "visiting", seen)
     trained = find_trained(workspace, None, None, "cpu", silent)
-    expected = predict_clip(trained.base, trained.load(), init_frames, "a", CLIP, trained.config.sample)
-    waiting = find_trained(workspace, None, None, "cpu", silent)
-    offload = accelerate.cpu_offload
-    monkeypatch.setattr(accelerate, "cpu_offload", lambda model, device, **more: offload(model, torch.device("cpu"), **more))
-    adapter = load_offloaded(waiting, how)
-    assert {parameter.device.type for _, parameter in adapter.trainable()} == {"cpu"}
-    frozen = [p for name, p in waiting.base.transformer.named_parameters() if ".fca." not in name]
-    assert {parameter.device.type for parameter in frozen} == {"cpu" if how == "model" else "meta"}
-    for _ in range(2):
-        video = predict_clip(waiting.base, adapter, init_frames, "a", CLIP, trained.config.sample)
-        assert (video == expected).all()
+    adapter = trained.load("model")
+    given, null = encode_given(trained.base, resize(source_video(0, frames=2), 32, 32), "a")
+    conditioning = adapter.condition(trained.base, null.cat(given))
+    parts_of_it = len(adapter.text_modules) + len(adapter.layers)
+    assert len(visits) == len(set(map(id, visits))) == parts_of_it > 2
+    assert adapter.waiting_bytes == sum(waiting.buffer.nbytes for waiting in visits)
+    adapter.denoise(
+        trained.base,
+        torch.zeros(2, *trained.base.latent_shape(CLIP)),
+        torch.tensor([5, 5]),
+        given.text.repeat(2, 1, 1),
+        conditioning,
+    )
+    assert len(visits) == parts_of_it, "a denoising step brings none"

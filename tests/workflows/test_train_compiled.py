@@ -9,6 +9,7 @@ import torch
 from listening import crash, weights
 from test_train_memory import predicted
 
+from fcacli.config import Offload
 from fcacli.events import silent
 from fcacli.model import compiling
 from fcacli.prediction.video import read_pngs
@@ -46,8 +47,11 @@ def test_a_compiled_run_goes_on_as_if_nothing_had_been_and_predict_follows(works
     assert all(claim["holds"] for claim in gate["claims"])
     trained = find_trained(workspace, "resumed", None, "cpu", silent)
     assert "compiled" in trained.describe() and trained.identity()["compile"] is True
-    name, video = predicted(trained, workspace, trained.load())
-    assert np.array_equal(video, read_pngs(checkpoint.validation_folder(resumed.run, 4) / name))
+    hows: tuple[Offload, ...] = ("none", "sequential")
+    for how in hows:
+        trained = find_trained(workspace, "resumed", None, "cpu", silent)
+        name, video = predicted(trained, workspace, trained.load(how))
+        assert np.array_equal(video, read_pngs(checkpoint.validation_folder(resumed.run, 4) / name)), how
 
 
 def test_predict_may_leave_it_out(workspace: Workspace, asked: TrainOptions) -> None:

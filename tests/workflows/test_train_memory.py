@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from listening import crash, weights
 
-from fcacli.config import BaseWeights
+from fcacli.config import BaseWeights, Offload
 from fcacli.data.dataset import sample_frames
 from fcacli.events import silent
 from fcacli.prediction.sampler import predict_clip
@@ -17,7 +17,7 @@ from fcacli.training import checkpoint
 from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.train import TrainResult, train
 from fcacli.workflows.train_options import TILED_ABOVE, TrainOptions, as_arguments
-from fcacli.workflows.trained import Offload, Trained, find_trained, load_offloaded
+from fcacli.workflows.trained import Trained, find_trained
 from fcacli.workspace import Workspace, read_json
 
 WAITING = [{"block_swap": 1}, {"block_swap": 2, "adapter": "lora"}, {"offload_activations": True}]
@@ -63,16 +63,14 @@ def test_rounded_weights_move_the_loss_of_twenty_steps_little(workspace: Workspa
 EVERY = [*({"base_weights": weights} for weights in ("int8", "fp8", "nf4")), {"vae_tiling": True}]
 
 
-@pytest.mark.parametrize("options", [*EVERY, {"base_weights": "nf4", "block_swap": 1, "checkpointing": True}], ids=name_of)
-def test_predict_shows_what_validation_shows_offloaded_or_not(
-    workspace: Workspace, asked: TrainOptions, monkeypatch: pytest.MonkeyPatch, options: dict
-) -> None:
-    """Bitwise; the gate has held. With diffusers' hooks the CPU stands in the place of the device."""
-    import accelerate
-    import torch
+ADAPTERS = [{"adapter": "fca-lora"}, {"adapter": "lora", "block_swap": 1, "checkpointing": True}]
 
-    offload = accelerate.cpu_offload
-    monkeypatch.setattr(accelerate, "cpu_offload", lambda model, device, **more: offload(model, torch.device("cpu"), **more))
+
+@pytest.mark.parametrize(
+    "options", [*EVERY, *ADAPTERS, {"base_weights": "nf4", "block_swap": 1, "checkpointing": True}], ids=name_of
+)
+def test_predict_shows_what_validation_shows_offloaded_or_not(workspace: Workspace, asked: TrainOptions, options: dict) -> None:
+    """Bitwise; the gate has held. The CPU stands in the place of the device."""
     result = train(workspace, replace(asked, steps=2, **options), gpus=0)
     gate = read_json(next(result.run.glob("validation/*/parity.json")))
     assert all(claim["holds"] for claim in gate["claims"])
@@ -81,7 +79,7 @@ def test_predict_shows_what_validation_shows_offloaded_or_not(
     for how in hows:
         trained = find_trained(workspace, None, None, "cpu", silent)
         assert decides.items() <= trained.identity().items()
-        name, video = predicted(trained, workspace, trained.load() if how == "none" else load_offloaded(trained, how))
+        name, video = predicted(trained, workspace, trained.load(how))
         assert np.array_equal(video, read_pngs(checkpoint.validation_folder(result.run, 2) / name)), how
 
 

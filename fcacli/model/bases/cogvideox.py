@@ -100,7 +100,7 @@ class CogVideoX:
             torch.cuda.empty_cache()
 
     def pipeline(self) -> Any:
-        """A diffusers CogVideoXPipeline of the same parts, for what diffusers does (offloading)."""
+        """A diffusers CogVideoXPipeline of the same parts, to compare with what diffusers does."""
         from diffusers import CogVideoXPipeline
 
         return CogVideoXPipeline(self.tokenizer, self.text_encoder, self.vae, self.transformer, self.scheduler)
@@ -243,14 +243,6 @@ class CogVideoX:
         if key not in self._rotary:
             self._rotary[key] = parts.rotary_embedding(self.config("transformer"), *key, self.device)
         return self._rotary[key]
-
-    def fetch_transformer(self) -> None:
-        """Where the transformer waits in main memory for its next call (`--offload model`), bring it: its parts are called."""
-        from accelerate.hooks import CpuOffload
-
-        hook = getattr(self.transformer, "_hf_hook", None)
-        if isinstance(hook, CpuOffload):
-            hook.pre_forward(self.transformer)
 
     def patch_embed(self, latents: Tensor, text: Tensor) -> Tensor:
         """Latents (B, F, C, h, w) as video tokens (B, F*N, d), before the first block."""
