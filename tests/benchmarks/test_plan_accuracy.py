@@ -113,6 +113,9 @@ def test_planned_against_counted_bytes(folders):
         "random base of each kind (like 2B, 5B, 1.5-5B) on the CPU, where what waits in main memory is counted with the rest.",
         "MB at the peak of sampling and a step; batch 4, no checkpointing, adamw8bit, bf16 arithmetic, the base's width unless",
         "said. Swapped blocks have no row: what they leave on a device is computed, and on the CPU they save nothing.",
+        "All that saves memory: nf4 base, bf16 weights, checkpointing, a quarter of the width, four times one clip a step;",
+        "optimizer, gradients and block inputs in main memory.",
+        "",
         f"{about}.",
         "Made by `pytest -n 0 -m benchmark tests/benchmarks/test_plan_accuracy.py`, which fails above "
         f"{TRAINING:.0%} in training, {ENCODERS:.0%} in encoding and decoding.",
