@@ -54,10 +54,10 @@ HEAD = [
     "default width (2B 1920, 5B 1536). Step: peak of tensors in a training step. With validation: the worst of step,",
     "sampling, decoding and saving. Card: that, 5 % for fragmentation and 0.6 GB for CUDA's context, both assumed.",
     "",
-    "What differs: our LoRA has the given frames as more token frames in front; theirs is text-to-video. Their validation may",
-    "hold the text encoder and does not move the optimizer away. Whether their figures hold the CUDA context is not said. Of",
-    "CogVideo finetune size, optimizer and phase are not said: 49x480x720 is taken. Rank 64 or 128 as theirs, AdamW in fp32",
-    "where not said otherwise.",
+    "What differs: our LoRA has the given frames as more token frames in front; theirs is text-to-video. Whether their figures",
+    "hold the CUDA context, and their validation the text encoder and the optimizer, is not said. Of CogVideo finetune size,",
+    "optimizer and phase are not said either: 49x480x720 is taken. Rank 64 or 128 as theirs, AdamW in fp32 where not said",
+    "otherwise.",
     "",
 ]
 COLUMNS = ["", "| setting | what | step | with validation | card |", "|---|---|---|---|---|"]
