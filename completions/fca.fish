@@ -31,7 +31,7 @@ complete -c fca -n '__fish_seen_subcommand_from prepare' -l quiet -s q -d 'Warni
 complete -c fca -n '__fish_seen_subcommand_from prepare' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a plan -d 'Predict memory, disk and time of a training, without its weights or a GPU; fca train takes the same options'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
-complete -c fca -n '__fish_seen_subcommand_from plan' -l gpu-memory -d 'Find the least costly options that fit a card of this size: 12GB, 12GiB, 12000MB' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l gpu-memory -d 'Find the least costly options that fit a card of this size: 12GB, 12GiB, 12000MB. A GB is a billion bytes; a card sold as 12 GB has about 12GiB, 7 % more' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l predict -d 'Plan fca predict instead, by a run of these options, for each --offload of it'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l run -d 'With --predict: by this run below runs/' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l keep -d 'Checkpoints kept' -x

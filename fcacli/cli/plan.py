@@ -32,7 +32,8 @@ def _plan(
         typer.Option(
             "--gpu-memory",
             metavar="SIZE",
-            help="Find the least costly options that fit a card of this size: 12GB, 12GiB, 12000MB.",
+            help="Find the least costly options that fit a card of this size: 12GB, 12GiB, 12000MB. "
+            "A GB is a billion bytes; a card sold as 12 GB has about 12GiB, 7 % more.",
             show_default=False,
         ),
     ] = None,

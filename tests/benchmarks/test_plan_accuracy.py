@@ -1,9 +1,13 @@
-"""Planned against counted bytes for small models of each kind and option, written to results/plan.md; run with -m benchmark."""
+"""Planned against counted bytes for small models of each kind and option, written to results/plan.md; run with -m benchmark.
+
+The options are those of tests/planning/test_training.py, which tries each on one kind of base; here each meets each kind.
+"""
 
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +17,8 @@ import torch
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS / "planning"), str(TESTS / "workflows")]
 RESULTS = Path(__file__).parent / "results" / "plan.md"
+ASKED, TRAINING, ENCODERS = 0.1, 0.01, 0.03
+"""How far a plan may be from the allocator's bytes: what is asked for, and what trainings and encoders are held to."""
 
 
 def machine() -> str:
@@ -25,82 +31,56 @@ def machine() -> str:
     return f"{names[0] if names else platform.processor()}, {threads}, torch {torch.__version__}, commit {commit}, {day}"
 
 
-def row(name: str, planned: int, live: int, allocated: int) -> str:
-    return f"| {name} | {planned / 1e6:.3f} | {live / 1e6:.3f} | {allocated / 1e6:.3f} | {planned / allocated - 1:+.1%} |"
+def row(name: str, planned: int, live: int, allocated: int, tolerance: float) -> str:
+    off = planned / allocated - 1
+    line = f"| {name} | {planned / 1e6:.3f} | {live / 1e6:.3f} | {allocated / 1e6:.3f} | {off:+.1%} |"
+    assert abs(off) < min(tolerance, ASKED), line
+    return line
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, write_base):
-    kinds = {
-        "absolute": {},
-        "rotary": {"use_rotary_positional_embeddings": True},
-        "temporal_patch": {"use_rotary_positional_embeddings": True, "patch_size_t": 2, "patch_bias": False},
-    }
+    from kinds import KINDS, WIDE
+
     root = tmp_path_factory.mktemp("bases")
-    return {kind: write_base(root / kind, num_attention_heads=4, attention_head_dim=32, **kinds[kind]) for kind in kinds}
+    return {kind: write_base(root / kind, **WIDE, **KINDS[kind]) for kind in KINDS}
 
 
-OPTIONS = {
-    "FCA": {},
-    "FCA, fp32": {"precision": "fp32"},
-    "FCA, checkpointing": {"checkpointing": True},
-    "FCA, checkpointing, fp32": {"checkpointing": True, "precision": "fp32"},
-    "FCA, half the width": {"adapter_width": 64},
-    "FCA, adamw": {"optimizer": "adamw"},
-    "FCA, batch 1": {"batch_size": 1},
-    "FCA, accumulating 3": {"accumulate": 3},
-    "FCA, one text module": {"adapter_fields": {"text_modules": "shared"}},
-    "FCA, modulation of the block": {"adapter_fields": {"modulation": "block"}},
-    "LoRA": {"adapter": "lora", "adapter_width": None},
-    "LoRA, checkpointing, adamw": {"adapter": "lora", "adapter_width": None, "checkpointing": True, "optimizer": "adamw"},
-    "FCA in context": {"adapter": "fca-in-context"},
-}
+def training_rows(folders) -> Iterator[str]:
+    from test_training import OPTIONS, config_of, traced, trained
 
+    from fcacli.model.bases import resolve_base
 
-def training_rows(folders) -> list[str]:
-    from counted import counted
-    from test_training import config_of, traced
-
-    from fcacli.model.bases import load_base, resolve_base
-    from fcacli.planning.training import trace_training
-    from fcacli.training.optim import make_optimizer
-
-    rows = []
     for kind, folder in folders.items():
         spec = resolve_base(str(folder))
-        for name, fields in OPTIONS.items():
+        for name, (_, fields) in OPTIONS.items():
             config = config_of(spec, **fields)
-            planned = max(traced(spec, config, 2).values())
-            live, allocated = counted(lambda m, c=config, s=spec: trace_training(load_base(s), c, m, "cpu", make_optimizer))
-            rows.append(row(f"{kind}: {name}", planned, live, allocated))
-            assert planned == pytest.approx(allocated, rel=0.1), rows[-1]
-    return rows
+            _, live, allocated = trained(spec, config)
+            yield row(f"{kind}: {name}", max(traced(spec, config, 2).values()), live, allocated, TRAINING)
 
 
-def encoder_rows(folders) -> list[str]:
+def encoder_rows(folders) -> Iterator[str]:
     from counted import counted
     from test_training import NONE_AT_ONCE, config_of
 
+    from fcacli.config import Keeping
     from fcacli.model.bases import load_base, resolve_base
     from fcacli.planning.encoders import trace_decoding, trace_part
     from fcacli.planning.memory import Planner
     from fcacli.planning.shaped import shaped_base
 
-    rows = []
     for kind, folder in folders.items():
         spec = resolve_base(str(folder))
         clip = config_of(spec).clip
         planner = Planner(shaped_base(spec, "cpu"), clip, "cpu", NONE_AT_ONCE)
         for part in ("text_encoder", "vae"):
-            planned = planner.work(part, 3).peak
             counts = counted(lambda m, s=spec, p=part, c=clip: trace_part(load_base(s), p, c, 3, m))
-            rows.append(row(f"{kind}: {part.replace('_', ' ')}, 3 at once", planned, *counts))
-            assert planned == pytest.approx(counts[1], rel=0.1), rows[-1]
-        planned = planner.decoding(False).peak
-        counts = counted(lambda m, s=spec, c=clip: trace_decoding(load_base(s), c, m))
-        rows.append(row(f"{kind}: decoding", planned, *counts))
-        assert planned == pytest.approx(counts[1], rel=0.1), rows[-1]
-    return rows
+            yield row(f"{kind}: {part.replace('_', ' ')}, 3 at once", planner.work(part, 3).peak, *counts, ENCODERS)
+        for tiling, how in ((False, "decoding"), (True, "decoding in tiles")):
+            base = load_base(spec)
+            base.keep(Keeping(vae_tiling=tiling))
+            counts = counted(lambda m, b=base, c=clip: trace_decoding(b, c, m))
+            yield row(f"{kind}: {how}", planner.decoding(tiling).peak, *counts, ENCODERS)
 
 
 def times() -> list[str]:
@@ -125,11 +105,20 @@ def times() -> list[str]:
 @pytest.mark.benchmark
 def test_planned_against_counted_bytes(folders):
     head = ["| what | planned | live storages | allocator | plan against allocator |", "|---|---|---|---|---|"]
+    about = machine()
     lines = [
         "# What `fca plan` says, and what is counted",
         "",
-        f"MB at the peak of a training (sampling, then a step), batch 4 unless said. {machine()}.",
-        "Made by `pytest -m benchmark tests/benchmarks/test_plan_accuracy.py`.",
+        "Planned: on tensors without content. Live storages and allocator: counted in the same training of a real, small,",
+        "random base of each kind (like 2B, 5B, 1.5-5B) on the CPU, where what waits in main memory is counted with the rest.",
+        "MB at the peak of sampling and a step; batch 4, no checkpointing, adamw8bit, bf16 arithmetic, the base's width unless",
+        "said. Swapped blocks have no row: what they leave on a device is computed, and on the CPU they save nothing.",
+        "All that saves memory: nf4 base, bf16 weights, checkpointing, a quarter of the width, four times one clip a step;",
+        "optimizer, gradients and block inputs in main memory.",
+        "",
+        f"{about}.",
+        "Made by `pytest -n 0 -m benchmark tests/benchmarks/test_plan_accuracy.py`, which fails above "
+        f"{TRAINING:.0%} in training, {ENCODERS:.0%} in encoding and decoding.",
         "",
         *head,
         *training_rows(folders),

@@ -7,15 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-KINDS = {
-    "absolute": {},
-    "rotary": {"use_rotary_positional_embeddings": True},
-    "temporal_patch": {"use_rotary_positional_embeddings": True, "patch_size_t": 2, "patch_bias": False},
-}
-"""Like 2B, 5B and 1.5-5B."""
-WIDE = {"num_attention_heads": 4, "attention_head_dim": 32}
-"""d = 128, so that tensors and not single numbers decide."""
+from kinds import KINDS, WIDE
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from fcacli.planning.memory import Planner
 from fcacli.planning.repeats import trace_once
 from fcacli.planning.shaped import shaped_base
 
-QUICK = ("fca, nf4 base, checkpointing", "fca, temporal patch, checkpointing")
+QUICK = ("fca, nf4 base, checkpointing", "fca, checkpointing")
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS]
 
 
