@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import statistics
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
 from fcacli.model.arithmetic import computes_bf16
 from fcacli.workflows.devices import choose_gpus
+from fcacli.workflows.pace import seconds_per_step
 from fcacli.workflows.ranks import here
 from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
 from fcacli.workflows.shares import enough_for, require_shares
@@ -33,8 +32,6 @@ __all__ = ["Disk", "Planned", "plan"]
 
 IN_MAIN_MEMORY = {"offload_optimizer", "offload_gradients", "offload_activations", "block_swap"}
 """Options that save nothing where all is in main memory."""
-WARM = 3
-"""Steps of a session that are slower than the others."""
 
 
 @dataclass(frozen=True)
@@ -364,33 +361,6 @@ def _planned(
         process=peak_of_process(),
         tried=[{"options": one.changes, "needed": one.memory.needed} for one in tried],
     )
-
-
-def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str, processes: int = 1) -> float | None:
-    """Median seconds of a step in the newest run here that computes the same on the same kind and number of devices."""
-    from fcacli.training.checkpoint import read_config
-
-    def work(of: TrainConfig) -> tuple[object, ...]:
-        step = (of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer, of.weights)
-        offloaded = (of.offload_optimizer, of.offload_gradients, of.offload_activations)
-        return of.base, of.clip, of.adapter, *step, *offloaded, of.base_weights, of.block_swap, of.shard_base, of.compile
-
-    for run in reversed(workspace.all_runs()):
-        try:
-            same = work(read_config(run)) == work(config)
-        except FcaError:
-            continue
-        if same and (seconds := _measured(run / "speed.jsonl", kind, processes)):
-            return statistics.median(seconds)
-    return None
-
-
-def _measured(path: Path, kind: str, processes: int) -> list[float]:
-    if not path.is_file():
-        return []
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    like = [line for line in lines if ("device_gb" in line, line.get("processes", 1)) == (kind == "cuda", processes)]
-    return [line["seconds"] for line in like[WARM:]]
 
 
 def _shown(config: TrainConfig) -> str:

@@ -18,7 +18,8 @@ from fcacli.planning.memory import Memory, Phase, Planner
 from fcacli.training.checkpoint import read_config
 from fcacli.workflows import plan as planning
 from fcacli.workflows.encode.encode import all_encoded
-from fcacli.workflows.plan import plan, seconds_per_step
+from fcacli.workflows.pace import seconds_per_step
+from fcacli.workflows.plan import plan
 from fcacli.workflows.room import free_memory
 from fcacli.workflows.train import TrainOptions, train
 from fcacli.workflows.train_options import resolve
