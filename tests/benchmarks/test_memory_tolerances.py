@@ -7,6 +7,7 @@ Run with -n 0 -s -m benchmark; writes results/memory_options.md.
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from memory_options import OPTIONS, RATE, STEPS, TILED, Material, Option, Training, compared, require, training
@@ -35,12 +36,9 @@ def row(name: str, option: Option, found: Training, plain: Training) -> str:
     return f"| {name} | {against} | {' | '.join(shown)} | {asked} |"
 
 
-def tiled_psnr() -> float:
-    """dB between a clip of the miniature's VAE decoded in four tiles, and what is left at the edges, and at once."""
+def tiled_psnr(frames: np.ndarray) -> float:
+    """dB between 8 frames decoded by the miniature's VAE in four tiles, and what is left at the edges, and at once."""
     base = load_base(resolve_base("mini"))
-    ramp = np.linspace(0, 255, SIDE)
-    picture = np.stack([np.add.outer(ramp, ramp) / 2, np.subtract.outer(ramp, ramp) / 2 + 127, np.tile(ramp, (SIDE, 1))], -1)
-    frames = np.stack([np.roll(picture, 2 * t, 1) for t in range(8)]).astype(np.uint8)
     latents = base.encode_video(frames)
     at_once = base.decode(latents, 8).astype(float)
     base.keep(Keeping(vae_tiling=True))
@@ -48,11 +46,24 @@ def tiled_psnr() -> float:
     return float(10 * np.log10(255**2 / np.square(base.decode(latents, 8) - at_once).mean()))
 
 
+def ramps() -> np.ndarray:
+    """Smooth colours that move, unlike all that this VAE has learned."""
+    ramp = np.linspace(0, 255, SIDE)
+    picture = np.stack([np.add.outer(ramp, ramp) / 2, np.subtract.outer(ramp, ramp) / 2 + 127, np.tile(ramp, (SIDE, 1))], -1)
+    return np.stack([np.roll(picture, 2 * t, 1) for t in range(8)]).astype(np.uint8)
+
+
+def videos(folder: Path) -> list[np.ndarray]:
+    """The first frames of some clips of the toy world."""
+    files = sorted(folder.rglob("*.webm"))[:4]
+    return [np.stack([f.to_ndarray(format="rgb24") for f in av.open(str(file)).decode(video=0)][:8]) for file in files]
+
+
 @pytest.mark.benchmark
 def test_each_option_is_within_its_tolerance(tmp_path, monkeypatch):
     from test_plan_accuracy import machine
 
-    write_toy(tmp_path / "raw", clips=CLIPS)
+    write_toy(tmp_path / "raw", clips=CLIPS, size=SIDE)
     dataset = prepare("ssv2", tmp_path / "raw", Workspace(tmp_path)).folder
     base = load_base(resolve_base("mini"))
     asked = TrainOptions(steps=STEPS, batch_size=2, lr=RATE, validate_clips=0)
@@ -72,7 +83,7 @@ def test_each_option_is_within_its_tolerance(tmp_path, monkeypatch):
         found[name] = compared(option, train, plains)
         rows.append(row(name, option, *found[name]))
         print(rows[-1], flush=True)
-    decoded = tiled_psnr()
+    decoded = min(map(tiled_psnr, videos(tmp_path / "raw")))
     plain = plains[str({})]
     lines = [
         "# What options that save memory change of a training",
@@ -91,8 +102,9 @@ def test_each_option_is_within_its_tolerance(tmp_path, monkeypatch):
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        f"`--vae-tiling`: a clip of 8 frames of {SIDE}x{SIDE} decoded in four tiles is {decoded:.1f} dB from the same one",
-        f"decoded at once (tolerance {TILED:.0f} dB); no loss or gradient depends on it.",
+        f"`--vae-tiling`: four clips of the toy world, 8 frames of {SIDE}x{SIDE}, decoded in four tiles are {decoded:.1f} dB",
+        f"or more from the same decoded at once (tolerance {TILED:.0f} dB); moving ramps of colour, which this VAE does not",
+        f"know, {tiled_psnr(ramps()):.1f} dB. No loss or gradient depends on it.",
     ]
     RESULT.write_text("\n".join(lines) + "\n")
     print("\n" + RESULT.read_text())
