@@ -24,7 +24,8 @@ PLAINS: dict[str, Training] = {}
 """Plain runs, each made once."""
 
 
-QUICK = [name for name, option in OPTIONS.items() if option.exact or name == "--optimizer adamw8bit"]
+QUICK = [name for name in OPTIONS if name.startswith("all of these")] + ["--optimizer adamw8bit"]
+"""What must be exact together; one by one with -m slow."""
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name != "--compile"]
 """Compiling takes a minute; that is for the benchmark."""
 
