@@ -1,5 +1,5 @@
 """What each option that saves memory may change of a training: one tolerance each, held in seconds on a small random base
-(training/test_memory_options.py) and on the miniature (benchmarks/test_memory_options.py, -m benchmark)."""
+(training/test_memory_options.py) and on the miniature (benchmarks/test_memory_tolerances.py, -m benchmark)."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -69,11 +69,7 @@ def _plan(
 
     with console.talking(verbose, quiet) as report:
         planned = run_plan(Workspace(), wanted, gpus=gpus, gpu_memory=size, keep=keep, report=report)
-    if json:
-        console.print_json(planned)
-    else:
-        for line in shown(planned):
-            console.print_text(line)
+    _print(planned, shown(planned), json)
 
 
 def _plan_prediction(
@@ -83,10 +79,14 @@ def _plan_prediction(
 
     with console.talking(verbose, quiet) as report:
         planned = plan_prediction(Workspace(), wanted, run=run, gpus=gpus, gpu_memory=size, report=report)
+    _print(planned, prediction_shown(planned), json)
+
+
+def _print(planned: "Planned | PlannedPrediction", lines: Iterator[str], json: bool) -> None:
     if json:
         console.print_json(planned)
     else:
-        for line in prediction_shown(planned):
+        for line in lines:
             console.print_text(line)
 
 

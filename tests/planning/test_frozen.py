@@ -31,10 +31,7 @@ def test_a_plan_moves_them_to_main_memory(folder_of):
     assert before.parts["base"] - after.parts["base"] == said.gone
     for one, other in zip(before.phases[3:], after.phases[3:], strict=True):
         assert one.device - other.device == said.gone - said.passing
-        if one.name == "loading":  # they are read into main memory, each is there twice for a moment
-            assert other.host - one.host == said.host
-        else:
-            assert other.host - one.host == said.host, other.name
+        assert other.host - one.host == said.host, other.name
 
 
 def test_a_plan_for_several_devices_leaves_on_each_its_share(folder_of):
