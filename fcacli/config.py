@@ -146,7 +146,7 @@ class LoRAConfig:
     alpha: float | None = None
     """Scale numerator; None means equal to the rank."""
     init: Literal["front", "in_place"] = "front"
-    """Clean latents of the initial frames as extra token frames in front, or in place (needs one given frame, T = 4k+1)."""
+    """Clean latents of the initial frames as extra token frames in front, or in place (8j + 1 given frames of 8k + 1)."""
 
     def __post_init__(self) -> None:
         _within("--lora-rank", self.rank, 1, 16384)

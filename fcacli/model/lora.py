@@ -6,8 +6,8 @@ Two ways to give them:
 - "front": F0 extra latent frames before the video, [x_init ; x_t], whose output is dropped. In the transformer's positions
   (absolute or rotary) they are frames 0 to F0-1 and the video follows: every token keeps a position of its own, and the
   transformer is called as it stands.
-- "in_place": the first latent of x_t is replaced. Right only where it covers nothing but the one given frame, T = 8k + 1;
-  with two frames given of 16 the first latent covers two frames that are to be predicted.
+- "in_place": the first F0 latents of x_t are replaced. Right only where they cover nothing but given frames, 1 or 9 of 17
+  (8j + 1 of T = 8k + 1); with two frames given of 16 the first latent covers two frames that are to be predicted.
 
 LoRA's B starts at zero, so no weight differs from the base's at step 0; in "front" the output still does, because the
 transformer sees more frames.
@@ -114,10 +114,9 @@ def lora_off(block: nn.Module) -> Iterator[None]:
 
 
 def _check_in_place(clip: ClipConfig, temporal_patch: int) -> None:
-    first_latent_is_one_frame = safe_frames(clip.frames, temporal_patch) % CHUNK == 1
-    if clip.init_frames != 1 or not first_latent_is_one_frame:
+    if clip.init_frames % CHUNK != 1 or safe_frames(clip.frames, temporal_patch) % CHUNK != 1:
         raise Misuse(
-            f"LoRA init=in_place needs one given frame and T = 8k + 1 frames, got {clip.init_frames} of {clip.frames}",
+            f"LoRA init=in_place needs 8j + 1 given frames and T = 8k + 1, got {clip.init_frames} of {clip.frames}",
             "--frames 17 --init-frames 1, or init=front",
         )
 

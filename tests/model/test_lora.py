@@ -1,10 +1,11 @@
 """The LoRA baseline: extra token frames in front, or in place where that is right."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from small import CLIP, inputs, wake
+from small import CLIP, inputs, random_frames, wake
 
 from fcacli.config import ClipConfig, LoRAConfig
 from fcacli.errors import FcaError, Misuse
@@ -73,18 +74,29 @@ def test_merged_into_the_base_it_predicts_the_same(make_base: MakeBase, kind: st
     assert ((merged - apart).norm() / apart.norm()).item() < MERGED
 
 
-def test_in_place_replaces_the_one_given_frame(make_base: MakeBase) -> None:
+@pytest.mark.parametrize("init", [1, 9])
+def test_in_place_replaces_the_latents_of_the_given_frames(make_base: MakeBase, init: int) -> None:
     base = make_base()
-    clip = ClipConfig(frames=17, init_frames=1, width=32, height=32, fps=8)
-    x_t, t, given = inputs(base)
+    clip = ClipConfig(frames=17, init_frames=init, width=32, height=32, fps=8)
+    video = random_frames(17)
+    latents = base.encode_video(video)[None]
+    x_t, t, given = inputs(base, batch=1)
+    given = replace(given, init_latents=base.encode_init(video[:init])[None])
+    count = given.init_latents.shape[1]
+    assert count == 1 + init // 8 * 2
+    if init == 9:  # a whole chunk of the VAE; of a shorter one its norms see less
+        assert torch.equal(given.init_latents, latents[:, :count])
     x_t = torch.cat([x_t, x_t[:, :1]], 1)
-    expected = base.denoise(torch.cat([given.init_latents, x_t[:, 1:]], 1), t, given.text)
+    expected = base.denoise(torch.cat([given.init_latents, x_t[:, count:]], 1), t, given.text)
     adapter = attach(base, LoRAConfig(rank=4, init="in_place"), clip)
     assert torch.equal(adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)), expected)
 
 
-@pytest.mark.parametrize(("kind", "frames", "init"), [("absolute", 16, 1), ("absolute", 17, 2), ("temporal_patch", 17, 1)])
-def test_in_place_is_refused_where_the_first_latent_covers_more(make_base: MakeBase, kind: str, frames: int, init: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "frames", "init"),
+    [("absolute", 16, 1), ("absolute", 17, 2), ("absolute", 17, 5), ("absolute", 16, 9), ("temporal_patch", 17, 1)],
+)
+def test_in_place_is_refused_where_a_latent_covers_both_kinds(make_base: MakeBase, kind: str, frames: int, init: int) -> None:
     clip = ClipConfig(frames=frames, init_frames=init, width=32, height=32, fps=8)
     base = make_base(kind)
     with pytest.raises(Misuse, match="in_place"):

@@ -163,6 +163,7 @@ def test_first_seeds_come_first_and_ablations_have_one() -> None:
     by_run = {job.run: job for job in found}
     assert by_run["no-x-init-seed0"].lr == by_run["fca-17-seed0"].lr == by_run["fca-seed2"].lr == 0.5
     assert by_run["lora-64-seed0"].lr is None
+    assert {(job.arm.frames, job.arm.given) for job in found} == {(16, 2), (17, 1), (17, 9)}
     assert by_run["fca-seed0"].clips == slice(64, 320) and by_run["no-mask-seed0"].clips == slice(64, 128)
 
 

@@ -45,12 +45,15 @@ class Settings:
         return min(RESERVED, self.scored)
 
 
-Group = Literal["main", "aligned", "ablation"]
+Group = Literal["main", "aligned", "more-given", "ablation"]
 GROUPS: dict[Group, str] = {
     "main": "16 frames, two given",
     "aligned": "aligned setting: 17 frames, one given",
+    "more-given": "more given: 17 frames, nine given",
     "ablation": "FCA with one part changed",
 }
+LENGTHS: dict[Group, tuple[int, int]] = {"main": (16, 2), "aligned": (17, 1), "more-given": (17, 9), "ablation": (16, 2)}
+"""Frames of a clip, and how many of them are given; of 17 frames with one or nine given no latent holds both kinds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +72,13 @@ class Arm:
 
     @property
     def frames(self) -> int:
-        """16 with two given, or 17 with one, where a latent holds the given frame alone."""
-        return 17 if self.group == "aligned" else 16
+        """Of a clip."""
+        return LENGTHS[self.group][0]
 
     @property
     def given(self) -> int:
         """First frames that are given."""
-        return 1 if self.group == "aligned" else 2
+        return LENGTHS[self.group][1]
 
     @property
     def data(self) -> str:
@@ -113,6 +116,9 @@ ARMS = (
     Arm("copy-17", "copy last frame", "aligned", method="copy"),
     Arm("fca-17", "FCA", "aligned", rate_of="fca"),
     Arm("lora-in-place-17", "LoRA in place, rank 64", "aligned", IN_PLACE, rate_of="lora-64"),
+    Arm("copy-17-9", "copy last frame", "more-given", method="copy"),
+    Arm("fca-17-9", "FCA", "more-given", rate_of="fca"),
+    Arm("lora-in-place-17-9", "LoRA in place, rank 64", "more-given", IN_PLACE, rate_of="lora-64"),
     _changed("no-y-frames", "without y_frames", text_modules="none"),
     _changed("no-x-init", "without x_init", init_features="none"),
     _changed("patch-x-init", "x_init as patch-embedded latents", init_features="patch"),
@@ -124,7 +130,7 @@ ARMS = (
     _changed("block-modulation", "the frozen block's modulation", modulation="block"),
     Arm("half-width", "half the width", "ablation", {"adapter_width": 96}, rate_of="fca"),
 )
-REFERENCE: dict[Group, str] = {"main": "fca", "aligned": "fca-17", "ablation": "fca"}
+REFERENCE: dict[Group, str] = {"main": "fca", "aligned": "fca-17", "more-given": "fca-17-9", "ablation": "fca"}
 """The arm that the others of a group are compared with, clip by clip."""
 COMBINED = ("fca-in-context", "fca-lora")
 """FCA with what LoRA has; these are compared with LORA too."""
