@@ -154,6 +154,9 @@ def training(spec: BaseSpec, config: TrainConfig, run: Path, material: Material,
 def _fitted(spec: BaseSpec, config: TrainConfig, run: Path, material: Material, start: Path | None = None) -> None:
     base = load_base(spec)
     base.keep(config.keeping)
+    for weight in base.transformer.parameters():
+        if weight.data_ptr() % 64:  # mapped from its file; a CPU may round by where a tensor begins, and copies begin at 64
+            weight.data = weight.data.clone()
     run.mkdir(parents=True)
     torch.manual_seed(0)
     adapter = attach(base, config.adapter, config.clip) if start is None else load_adapter(base, start)

@@ -1,5 +1,6 @@
 """What a real call takes, by two counts that share nothing: live storages of real tensors, and the allocator's own events."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ def counted(work: Callable[[Meter], object]) -> tuple[int, int]:
     They differ by what operations take for themselves, which only the allocator sees.
     """
     meter = Meter()
+    gc.collect()  # what a test before has left in cycles would be freed on the way, and counted
     with (
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile,
         Counting(meter),
