@@ -199,7 +199,7 @@ complete -c fca -n '__fish_seen_subcommand_from demo' -l quiet -s q -d 'Warnings
 complete -c fca -n '__fish_seen_subcommand_from demo' -l help -s h -d 'Show help'
 complete -c fca -n __fish_use_subcommand -a benchmark -d 'Measure FCA, LoRA and FCA with one part changed on the bundled miniature. Hours on a CPU; resumable'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -x -a '(__fish_complete_directories)'
-complete -c fca -n '__fish_seen_subcommand_from benchmark' -l only -d 'This arm alone; may be repeated' -x -a 'base copy fca lora-64 lora-16 lora-96 fca-in-context fca-lora copy-17 fca-17 lora-in-place-17 copy-17-9 fca-17-9 lora-in-place-17-9 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width'
+complete -c fca -n '__fish_seen_subcommand_from benchmark' -l only -d 'This arm alone; may be repeated' -x -a 'base copy fca lora-64 lora-16 lora-96 fca-in-context fca-lora copy-17 fca-17 lora-in-place-17 lora-17 copy-17-9 fca-17-9 lora-in-place-17-9 lora-17-9 no-y-frames no-x-init patch-x-init no-mask shared-text text-in-attention no-vit random-projections block-modulation half-width'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l choose -d 'First choose learning rates, on clips of their own'
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l gpus -d 'CUDA devices to use, 0 for the CPU; mini trains on the CPU where there is none' -x
 complete -c fca -n '__fish_seen_subcommand_from benchmark' -l steps -d 'Steps of a training' -x

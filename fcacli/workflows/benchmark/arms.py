@@ -103,6 +103,7 @@ def _lora(rank: int) -> Arm:
     return Arm(f"lora-{rank}", f"LoRA, rank {rank}", "main", {"adapter": "lora", "lora_rank": rank})
 
 
+IN_FRONT = {"adapter": "lora", "lora_rank": 64}
 IN_PLACE = {"adapter": "lora", "lora_rank": 64, "adapter_fields": {"init": "in_place"}}
 ARMS = (
     Arm("base", "base, text only", method="base"),
@@ -116,9 +117,11 @@ ARMS = (
     Arm("copy-17", "copy last frame", "aligned", method="copy"),
     Arm("fca-17", "FCA", "aligned", rate_of="fca"),
     Arm("lora-in-place-17", "LoRA in place, rank 64", "aligned", IN_PLACE, rate_of="lora-64"),
+    Arm("lora-17", "LoRA, rank 64", "aligned", IN_FRONT, rate_of="lora-64"),
     Arm("copy-17-9", "copy last frame", "more-given", method="copy"),
     Arm("fca-17-9", "FCA", "more-given", rate_of="fca"),
     Arm("lora-in-place-17-9", "LoRA in place, rank 64", "more-given", IN_PLACE, rate_of="lora-64"),
+    Arm("lora-17-9", "LoRA, rank 64", "more-given", IN_FRONT, rate_of="lora-64"),
     _changed("no-y-frames", "without y_frames", text_modules="none"),
     _changed("no-x-init", "without x_init", init_features="none"),
     _changed("patch-x-init", "x_init as patch-embedded latents", init_features="patch"),
