@@ -35,13 +35,14 @@ def predict(
     ] = 0,
     compile: options.Compile = None,
     offload: Annotated[
-        Offload,
+        Offload | None,
         typer.Option(
             "--offload",
             help="What FCA uses once (model), the base's blocks too (sequential) wait in main memory: slower, the same video.",
+            show_default="what the GPU has room for",
             rich_help_panel=options.WHERE,
         ),
-    ] = "none",
+    ] = None,
     keep_generated_init: Annotated[
         bool,
         typer.Option(

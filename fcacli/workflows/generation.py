@@ -27,6 +27,7 @@ from fcacli.events import Message, Report, silent, track
 from fcacli.prediction.video import write_pngs
 from fcacli.training.team import Team
 from fcacli.workflows.lock import locked
+from fcacli.workflows.offloading import settle_offload
 from fcacli.workflows.trained import Trained, base_identity, find_trained
 from fcacli.workspace import Workspace, atomic_folder, read_json, write_json
 
@@ -179,17 +180,20 @@ class _Share:
         tracked = track(texts.items(), self._report, "encode first frames") if texts else ()
         self._given = {name: encode_given(base, self._given_of(name), text) for name, text in tracked}
         base.unload("text_encoder", "image_encoder")
+        config = self._trained.config
+        self._offload = settle_offload(None, base, config, config.sample, self._report, many=True)
 
     def predict_alone(self) -> None:
         from fcacli.model.text_only import TextOnly
 
         left = [job for job in self._alone if not job.done()]  # another evaluation may have predicted them meanwhile
+        self._trained.keep(self._offload)
         for job in track(left, self._report, "predict, base alone"):
             _generate(self._trained, TextOnly(), job, self._given[job.clip], None)
 
     def predict_adapted(self) -> None:
         if self._adapted:
-            adapter = self._trained.load()
+            adapter = self._trained.load(self._offload)
             for job in track(self._adapted, self._report, "predict"):
                 _generate(self._trained, adapter, job, self._given[job.clip], self._given_of(job.clip))
         self._trained.base.unload("transformer", "vae")

@@ -15,7 +15,7 @@ from fcacli.model.arithmetic import computes_bf16
 from fcacli.workflows.devices import choose_gpus
 from fcacli.workflows.pace import seconds_per_step
 from fcacli.workflows.ranks import here
-from fcacli.workflows.room import fits_easily, free_device, free_memory, peak_of_process
+from fcacli.workflows.room import fits_easily, free_memory, peak_of_process
 from fcacli.workflows.shares import enough_for, require_shares
 from fcacli.workflows.train_options import TrainOptions, as_arguments, as_stored, resolve
 from fcacli.workspace import Workspace
@@ -172,12 +172,13 @@ def require_room(
     Raises:
         FcaError: it does not; the hint is a line that does, if there is one.
     """
+    from fcacli.model.device_memory import free_on
     from fcacli.workflows.encode.encode import all_encoded
 
     kind: Kind = "cuda" if loaded.device.type == "cuda" else "cpu"
     memory = free_memory()
     host = None if memory is None else memory // here()
-    free = free_device() if kind == "cuda" else host
+    free = free_on(loaded.device) if kind == "cuda" else host
     if free is None or all(fits_easily(loaded, config, size) for size in (free, host) if size is not None):
         return
     base = _shaped(loaded.spec, config, kind)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from fcacli.config import Offload, TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
 from fcacli.model.arithmetic import computes_bf16
+from fcacli.workflows.offloading import OFFLOADS
 from fcacli.workflows.plan import allowances, kind_of
 from fcacli.workflows.room import peak_of_process
 from fcacli.workflows.train_options import TrainOptions, as_arguments, as_stored, resolve
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PlannedPrediction", "plan_prediction"]
 
-OFFLOADS: tuple[Offload, ...] = get_args(Offload)
-"""The cheapest first."""
 Changes = dict[str, Any]
 """Of TrainOptions."""
 

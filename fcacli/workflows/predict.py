@@ -19,7 +19,8 @@ from fcacli.events import Event, Message, Progress, Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.video import enlarge, view_factor, write_gif, write_mp4, write_png, write_pngs
 from fcacli.workflows.lock import locked
-from fcacli.workflows.trained import Trained, check_offload, find_trained
+from fcacli.workflows.offloading import settle_offload
+from fcacli.workflows.trained import Trained, find_trained
 from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def predict(
     steps: int | None = None,
     guidance: float | None = None,
     sampler: Sampler | None = None,
-    offload: Offload = "none",
+    offload: Offload | None = None,
     keep_generated_init: bool = False,
     out: Path | None = None,
     device: str | None = None,
@@ -71,6 +72,7 @@ def predict(
         steps, guidance, sampler: None for the run's.
         out: folder to write; None for predictions/<text>.
         compile: None for as the run was trained.
+        offload: what waits in main memory; None for what the device has room for.
 
     Raises:
         Misuse: the text is empty, or an option is out of range.
@@ -83,7 +85,6 @@ def predict(
     if num < 1:
         raise Misuse(f"--num must be at least 1, got {num}")
     trained = find_trained(workspace, run, checkpoint, device, report, compile)
-    check_offload(offload, trained.base)
     clip, defaults = trained.config.clip, trained.config.sample
     sampling = SampleConfig(
         steps=defaults.steps if steps is None else steps,
@@ -98,7 +99,8 @@ def predict(
     made_by = request.decided_by() | trained.identity()
     _choose_folder(workspace, text, out, made_by)  # whether there is one is said at once
     report(Message(trained.describe()))
-    videos = _sample(trained, offload, request, report)
+    settled = settle_offload(offload, trained.base, trained.config, sampling, report)
+    videos = _sample(trained, settled, request, report)
     with _writing(workspace, out, report):
         folder = _choose_folder(workspace, text, out, made_by)
         files = _write(folder, request, videos, made_by)

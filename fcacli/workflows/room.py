@@ -17,13 +17,6 @@ EASILY = 8
 """A training whose rough bound is below this part of what is free is not traced."""
 
 
-def free_device() -> int | None:
-    """Bytes free on the CUDA device."""
-    import torch
-
-    return torch.cuda.mem_get_info()[0]
-
-
 def free_memory(root: Path = Path("/")) -> int | None:
     """Bytes of main memory that this process can have without swapping, the limits of its control groups (containers, SLURM
     jobs) counted; None where the system does not say."""

@@ -49,6 +49,11 @@ class Trained:
         weights = [f"{keeping.base_weights} base"] if keeping.base_weights != "full" else []
         return weights + ["decoded in tiles"] * keeping.vae_tiling + ["compiled"] * keeping.compile
 
+    def keep(self, offload: Offload) -> None:
+        """Let the base's blocks wait in main memory from now on, where `offload` says so."""
+        if offload == "sequential":
+            self.base.keep(replace(self.base.keeping, block_swap=self.base.layers))
+
     def load(self, offload: Offload = "none") -> "Adapter":
         """Put the adapter onto the base, for predictions only; what waits in main memory, `offload` says.
 
@@ -61,8 +66,7 @@ class Trained:
         from fcacli.model.fca import FCAAdapter
 
         base = self.base
-        if offload == "sequential":
-            base.keep(replace(base.keeping, block_swap=base.layers))
+        self.keep(offload)
         adapter = load_adapter(base, self.checkpoint, device=torch.device("cpu"))
         if isinstance(adapter, FCAAdapter):
             adapter.only_sample(base.dtype)
@@ -153,14 +157,3 @@ def choose_device(name: str | None) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise Misuse(f"--device {name}: {torch.cuda.device_count()} CUDA devices here", "--device cpu")
     return device
-
-
-def check_offload(offload: Offload, base: "CogVideoX") -> None:
-    """
-    Raises:
-        Misuse: parts cannot be moved between main memory and the CPU.
-    """
-    if offload != "none" and base.device.type == "cpu":
-        raise Misuse(
-            f"--offload {offload} moves parts of the base to a CUDA device and back; this is the CPU", "--offload none"
-        )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from trained_run import CLIP, VAL_CLIPS, add_run, make_workspace
 
+from fcacli.config import Offload
 from fcacli.data.manifest import SPLITS, read_split, write_split
 from fcacli.errors import FcaError, Misuse
 from fcacli.evaluation.frechet import frechet_distance
@@ -175,11 +176,11 @@ def test_other_runs_on_the_same_clips_get_a_row_and_those_on_others_are_named(
     assert any("second has no row: damaged" in e.text for e in events if isinstance(e, Message) and e.level == "warning")
 
 
-def _fail_for(run: str, load: Callable[[Trained], object]) -> Callable[[Trained], object]:
-    def failing(trained: Trained) -> object:
+def _fail_for(run: str, load: Callable[..., object]) -> Callable[..., object]:
+    def failing(trained: Trained, offload: Offload = "none") -> object:
         if trained.run.name == run:
             raise FcaError("damaged")
-        return load(trained)
+        return load(trained, offload)
 
     return failing
 

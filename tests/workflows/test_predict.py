@@ -172,7 +172,7 @@ def test_one_part_of_the_base_is_there_at_a_time(
 ) -> None:
     """With several predictions, too; the CPU stands in the place of the device."""
     loaded = Loaded(monkeypatch)
-    monkeypatch.setattr("fcacli.workflows.predict.check_offload", lambda *_: None)
+    monkeypatch.setattr("fcacli.workflows.predict.settle_offload", lambda asked, *_: asked)
     predict(workspace, frames, f"alone {how}", num=2, offload=how)
     order = ["text_encoder", "vae", "image_encoder", "transformer", "vae"]
     assert loaded.there == [(name, set()) for name in order]
@@ -188,7 +188,7 @@ def test_offloading_changes_nothing_but_where_weights_wait(
     fetch = BlockSwap._fetch
     monkeypatch.setattr(BlockSwap, "_fetch", lambda swap, place: fetched.append(place) or fetch(swap, place))  # type: ignore[func-returns-value]
     monkeypatch.setattr(parts, "has_room", lambda device, size: False)
-    monkeypatch.setattr("fcacli.workflows.predict.check_offload", lambda *_: None)
+    monkeypatch.setattr("fcacli.workflows.predict.settle_offload", lambda asked, *_: asked)
     found = predict(workspace, frames, "offloaded", num=2, offload=how, out=workspace.root / how)
     assert fetched
     for seed in expected.seeds:

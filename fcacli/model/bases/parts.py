@@ -15,6 +15,7 @@ from torch import Tensor
 from fcacli.errors import FcaError, memory_of
 from fcacli.model.bases.hub import ENCODER_FILES, local_folder
 from fcacli.model.bases.narrow_convolution import convolve_by_frame
+from fcacli.model.device_memory import free_on
 from fcacli.workspace import read_json
 
 if TYPE_CHECKING:
@@ -87,14 +88,8 @@ def text_blocks(text_encoder: Any) -> Any:
 
 
 def has_room(device: torch.device, size: int) -> bool:
-    """Whether a CUDA device has so many bytes for this process, torch's unused ones and a limit of its allocator counted;
-    elsewhere it is not asked."""
-    if device.type != "cuda":
-        return True
-    index = torch.cuda.current_device() if device.index is None else device.index
-    reserved, (free, whole) = torch.cuda.memory_reserved(index), torch.cuda.mem_get_info(index)
-    allowed = int(torch.cuda.get_per_process_memory_fraction(index) * whole) - reserved
-    return min(free, allowed) + reserved - torch.cuda.memory_allocated(index) >= size
+    """Whether a CUDA device has so many bytes for this process; elsewhere it is not asked."""
+    return device.type != "cuda" or free_on(device) >= size
 
 
 def _kept(base: CogVideoX, transformer: Any) -> Any:
