@@ -7,7 +7,8 @@ Two ways to give them:
   (absolute or rotary) they are frames 0 to F0-1 and the video follows: every token keeps a position of its own, and the
   transformer is called as it stands.
 - "in_place": the first F0 latents of x_t are replaced. Right only where they cover nothing but given frames, 1 or 9 of 17
-  (8j + 1 of T = 8k + 1); with two frames given of 16 the first latent covers two frames that are to be predicted.
+  (8j + 1 of T = 8k + 1); with two frames given of 16 the first latent covers two frames that are to be predicted. Their
+  output is the one that leads to the given frames: nothing of it is learnt, and the loss is of the frames to be predicted.
 
 LoRA's B starts at zero, so no weight differs from the base's at step 0; in "front" the output still does, because the
 transformer sees more frames.
@@ -29,6 +30,7 @@ from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases.frames import CHUNK, safe_frames
 from fcacli.model.conditioning import Given, InitLatents
 from fcacli.model.fca import fill_temporal_patch
+from fcacli.model.target import leading_to
 
 if TYPE_CHECKING:
     from fcacli.model.bases.cogvideox import CogVideoX
@@ -57,7 +59,10 @@ class LoRAAdapter(nn.Module):
         """x_t (B, F, C, h, w), t (B,), text (B, L, d_text) -> the model's output, shaped like x_t."""
         clean = conditioning.latents.to(x_t.dtype)  # (B, F0, C, h, w)
         if self.config.init == "in_place":
-            return base.denoise(torch.cat([clean, x_t[:, clean.shape[1] :]], dim=1), t, text)
+            replaced, count = x_t[:, : clean.shape[1]], clean.shape[1]
+            output = base.denoise(torch.cat([clean, x_t[:, count:]], dim=1), t, text)
+            known = leading_to(base.scheduler, clean.float(), replaced.float(), t)
+            return torch.cat([known.to(output.dtype), output[:, count:]], dim=1)
         clean = fill_temporal_patch(clean, base.temporal_patch)
         return base.denoise(torch.cat([clean, x_t], dim=1), t, text)[:, clean.shape[1] :]
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcacli.errors import FcaError
 from fcacli.model.conditioning import Given
+from fcacli.model.target import target
 from fcacli.training.team import ALONE, Team
 
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -69,22 +69,6 @@ def draw(
         noise=torch.stack([noise for _, _, noise in drawn]),
         dropped=torch.tensor([dropped for _, dropped, _ in drawn]),
     )
-
-
-def target(scheduler: Any, x_0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the base was trained to give for add_noise(x_0, noise, timesteps): the scheduler's prediction_type says it.
-
-    The plain squared error on v is CogVideoX's own loss. It weights the error of x_0 = sqrt(a) x_t - sqrt(1 - a) v by
-    1 / (1 - a), and that error is sqrt(1 - a) times the error of v.
-    """
-    kind = scheduler.config.prediction_type
-    if kind == "v_prediction":
-        return scheduler.get_velocity(x_0, noise, timesteps)  # Salimans & Ho 2022 (arXiv 2202.00512), appendix D
-    if kind == "epsilon":
-        return noise
-    if kind == "sample":
-        return x_0
-    raise FcaError(f"the base's scheduler has prediction_type {kind!r}; training knows v_prediction, epsilon and sample")
 
 
 def given_of(batch: Mapping[str, Any]) -> Given:

@@ -1,7 +1,9 @@
 """What a denoising step takes in time at the real widths, against the base alone, on the CPU; written to results/step_time.md.
 
 Real blocks with random weights, one and two of them; a block more is what a block takes, and the published number of blocks
-is worked out from that. Each adapter and the base alone take turns. Both halves of guidance; LoRA is not merged. Run with -n 0 -s -m benchmark.
+is worked out from that. Each adapter and the base alone take turns. Both halves of guidance; LoRA is not merged.
+
+Run with -n 0 -s -m benchmark.
 """
 
 import json

@@ -11,6 +11,7 @@ from fcacli.config import ClipConfig, LoRAConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.attach import attach, attached, detach
 from fcacli.model.bases.cogvideox import CogVideoX
+from fcacli.model.target import target
 
 MakeBase = Callable[..., CogVideoX]
 
@@ -89,7 +90,29 @@ def test_in_place_replaces_the_latents_of_the_given_frames(make_base: MakeBase, 
     x_t = torch.cat([x_t, x_t[:, :1]], 1)
     expected = base.denoise(torch.cat([given.init_latents, x_t[:, count:]], 1), t, given.text)
     adapter = attach(base, LoRAConfig(rank=4, init="in_place"), clip)
-    assert torch.equal(adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)), expected)
+    output = adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given))
+    assert torch.equal(output[:, count:], expected[:, count:])
+    kept = base.scheduler.alphas_cumprod[t]
+    led_to = kept.sqrt() * x_t[:, :count] - (1 - kept).sqrt() * output[:, :count]  # x_0 of x_t and v
+    assert (led_to - given.init_latents).abs().max() < 1e-5
+
+
+def test_in_place_has_no_loss_on_given_frames(make_base: MakeBase) -> None:
+    base = make_base()
+    clip = ClipConfig(frames=17, init_frames=9, width=32, height=32, fps=8)
+    latents = base.encode_video(random_frames(17))[None]
+    _, _, given = inputs(base, batch=1)
+    given = replace(given, init_latents=latents[:, :3])
+    adapter = attach(base, LoRAConfig(rank=4, init="in_place"), clip)
+    noise, condition = torch.randn_like(latents), adapter.condition(base, given)
+    for t in (
+        torch.tensor([1]),
+        torch.tensor([500]),
+        torch.tensor([999]),
+    ):
+        x_t = base.scheduler.add_noise(latents, noise, t)
+        error = adapter.denoise(base, x_t, t, given.text, condition) - target(base.scheduler, latents, noise, t)
+        assert error[:, :3].abs().max() < 1e-3 < error[:, 3:].abs().max()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler
 
-from fcacli.training.objective import draw, held_out_loss, target
+from fcacli.model.target import target
+from fcacli.training.objective import draw, held_out_loss
 
 SHAPE = (4, 4, 8, 8)
 
