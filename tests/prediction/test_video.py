@@ -18,6 +18,18 @@ def _frames(height: int = 48, width: int = 48, count: int = 16) -> np.ndarray:
     return frames.astype(np.uint8)
 
 
+def test_equal_frames_give_equal_files(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:40, 0:48]
+    video = np.stack([np.stack([3 * rows, columns + 20, 0 * rows], -1)] * 20).astype(np.uint8)
+    for t in range(20):
+        video[t, 12:22, t : t + 10] = (220, 40, 30)
+    files = set()
+    for _ in range(40):
+        write_mp4(tmp_path / "a.mp4", video, 12)
+        files.add((tmp_path / "a.mp4").read_bytes())
+    assert len(files) == 1
+
+
 @pytest.mark.parametrize(("height", "width", "fps"), [(192, 192, 12), (48, 64, 8), (33, 47, 7.5)])
 def test_mp4_holds_every_frame_at_its_rate_and_colour(tmp_path: Path, height: int, width: int, fps: float) -> None:
     import av

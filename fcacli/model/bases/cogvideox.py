@@ -230,7 +230,8 @@ class CogVideoX:
     def encode_image(self, frames: np.ndarray) -> Tensor:
         """The given frames (T0, H, W, 3) to ViT patch features (P, d_image), P = T0 * patches, class tokens left out."""
         pixels = parts.normalise_images(frames, self.config("image_encoder"), self.config("image_preprocessor"))
-        features = self.image_encoder(torch.from_numpy(pixels).to(self.device, self.dtype)).last_hidden_state
+        # copied: NumPy's memory begins anywhere, and a CPU may round by where a tensor begins
+        features = self.image_encoder(torch.from_numpy(pixels).to(self.device, self.dtype, copy=True)).last_hidden_state
         return rearrange(features[:, 1:], "t p d -> (t p) d")
 
     # ---------------------------------------------------------------- the transformer
