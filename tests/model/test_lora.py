@@ -105,11 +105,7 @@ def test_in_place_has_no_loss_on_given_frames(make_base: MakeBase) -> None:
     given = replace(given, init_latents=latents[:, :3])
     adapter = attach(base, LoRAConfig(rank=4, init="in_place"), clip)
     noise, condition = torch.randn_like(latents), adapter.condition(base, given)
-    for t in (
-        torch.tensor([1]),
-        torch.tensor([500]),
-        torch.tensor([999]),
-    ):
+    for t in torch.tensor([[1], [500], [999]]):
         x_t = base.scheduler.add_noise(latents, noise, t)
         error = adapter.denoise(base, x_t, t, given.text, condition) - target(base.scheduler, latents, noise, t)
         assert error[:, :3].abs().max() < 1e-3 < error[:, 3:].abs().max()

@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) ->
 
 @pytest.fixture
 def worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that is worked out, not traced: 10 GB of denoising, 1 less for each step of offloading; 8 of decoding."""
+    """Memory that is worked out, not traced: 10 GB of denoising, 1 less for each step of offloading; 7 of decoding."""
 
     def memory(planner: object, config: object, offload: Offload) -> Memory:
         size = 10 - OFFLOADS.index(offload)

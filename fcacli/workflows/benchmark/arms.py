@@ -100,11 +100,11 @@ def _changed(name: str, title: str, **fields: Any) -> Arm:
 
 
 def _lora(rank: int) -> Arm:
-    return Arm(f"lora-{rank}", f"LoRA, rank {rank}", "main", {"adapter": "lora", "lora_rank": rank})
+    return Arm(f"lora-{rank}", f"LoRA, rank {rank}", "main", IN_FRONT | {"lora_rank": rank})
 
 
 IN_FRONT = {"adapter": "lora", "lora_rank": 64}
-IN_PLACE = {"adapter": "lora", "lora_rank": 64, "adapter_fields": {"init": "in_place"}}
+IN_PLACE = IN_FRONT | {"adapter_fields": {"init": "in_place"}}
 ARMS = (
     Arm("base", "base, text only", method="base"),
     Arm("copy", "copy last frame", method="copy"),
