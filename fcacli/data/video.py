@@ -89,8 +89,10 @@ def _opened(path: Path, data: bytes | None = None) -> "InputContainer":
     only = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     # absolute: a name like "a:b.mp4" is no protocol
     file: Any = str(path.absolute()) if data is None else BytesIO(data)
+    # tags that are not UTF-8: PyAV 19 reads them as they are, and knows the word no more
+    lenient: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
     try:
-        return av.open(file, container_options=only, metadata_errors="replace")
+        return av.open(file, container_options=only, **lenient)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         pointer = data is None and _is_pointer(path)
         raise Unreadable(path, "it is a Git LFS pointer: git lfs pull fetches the video" if pointer else _say(error)) from None
@@ -172,8 +174,7 @@ def _upright(picture: np.ndarray, frame: "VideoFrame", stream: "VideoStream", tr
     if sane and abs(aspect - 1) > 0.01:
         size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
         picture = resize_frame(picture, *size, "stretch")
-    sides: Any = frame.side_data
-    matrix = next((side for side in sides if side.type.name == "DISPLAYMATRIX"), None)
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
     # 3x3, 16.16 fixed point: x' = a x + c y, y' = b x + d y
