@@ -1,4 +1,6 @@
-"""What a device computes in."""
+"""What a device computes in, and how."""
+
+import os
 
 
 def computes_bf16(device: str) -> bool:
@@ -9,3 +11,11 @@ def computes_bf16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+
+
+def repeatable_products() -> None:
+    """Let cuBLAS have a workspace of fixed size, with which a matrix product has the same bits each time.
+
+    To be called before the first one of the process; a size that is set already stays.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -6,13 +6,15 @@ A build of torch without CUDA cannot run autograd on fake CUDA tensors. So plans
 - layer norms in float32 under autocast: of the operations that CUDA's autocast runs so and the CPU's does not (torch's table of
   both), the only one that bases and adapters call;
 - what the kernel of the fused attention's backward pass takes for itself: dq in float32, and a sum for each query
-  (Dao, FlashAttention-2, arXiv 2307.08691, algorithm 2).
+  (Dao, FlashAttention-2, arXiv 2307.08691, algorithm 2). So that its bits are the same each time (training/kernels.py), torch
+  has it add up dq in several parts, as many as it takes to keep all multiprocessors busy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,6 +24,8 @@ from fcacli.model.functional import always_fused
 
 GRAIN = 512
 """Bytes to which the caching allocator rounds (kMinBlockSize of CUDACachingAllocator)."""
+MULTIPROCESSORS = 128
+"""Of the device planned for, where none is here: an RTX 4090's."""
 FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
@@ -47,5 +51,11 @@ def attention_workspace(operation: Any, args: Any) -> int:
     if operation is not FLASH_BACKWARD:
         return 0
     batch, heads, length, width = args[1].shape  # of the queries (B, H, S, c)
-    rounded = -(-length // 128) * 128
-    return batch * heads * rounded * (-(-width // 32) * 32 + 1) * 4
+    rounded, parts = -(-length // 128) * 128, -(-multiprocessors() // (batch * heads))
+    return batch * heads * rounded * (parts * -(-width // 32) * 32 + 1) * 4
+
+
+@cache
+def multiprocessors() -> int:
+    """Of the device planned for."""
+    return torch.cuda.get_device_properties(0).multi_processor_count if torch.cuda.is_available() else MULTIPROCESSORS

@@ -25,7 +25,7 @@ from fcacli.planning.optimizer import FakeAdamW8bit
 from fcacli.planning.shaped import Kind
 from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.footprint import sizes_and_matrices, trained_memory
-from fcacli.training.loop import attention_kernels
+from fcacli.training.kernels import step_kernels
 from fcacli.training.objective import Draw, diffusion_loss
 from fcacli.training.optim import make_optimizer
 from fcacli.training.stepping import AdapterOptimizer
@@ -130,7 +130,7 @@ def _recompute(base: CogVideoX, config: TrainConfig) -> None:
 
 def _forward(base: CogVideoX, adapter: Adapter, config: TrainConfig, kind: Kind) -> None:
     """A forward pass, and nothing of it is kept."""
-    with attention_kernels(config, torch.device("cpu")) if kind == "cpu" else nullcontext(), _autocast(config):
+    with step_kernels(config, torch.device("cpu")) if kind == "cpu" else nullcontext(), _autocast(config):
         diffusion_loss(base, adapter, *_batch(base, config))
 
 
@@ -145,7 +145,7 @@ def _step(
         place = f"step/backward {_place(name, base.layers)}"
         hooks.append(parameter.register_post_accumulate_grad_hook(lambda _, place=place: meter.mark(place)))  # type: ignore[misc]
     meter.restart()
-    with attention_kernels(config, torch.device("cpu")) if kind == "cpu" else nullcontext():
+    with step_kernels(config, torch.device("cpu")) if kind == "cpu" else nullcontext():
         with _autocast(config):
             loss = diffusion_loss(base, adapter, batch, null, drawn)
         meter.mark("step/forward")

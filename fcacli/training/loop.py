@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
 from fcacli.config import TrainConfig
@@ -23,6 +22,7 @@ from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.checkpoint import State
 from fcacli.training.finite import require_finite, require_finite_validation, require_finite_weights
 from fcacli.training.interrupt import Signals
+from fcacli.training.kernels import step_kernels
 from fcacli.training.loader import StepBatches, Unloadable, batches, in_memory, micro_batches, naming_dead_workers
 from fcacli.training.log import NoLog, RunLog, memory
 from fcacli.training.objective import diffusion_loss, draw, held_out_loss
@@ -200,7 +200,7 @@ def _gradients(
         batch = subject.unpack(next(loaded))
         shape, timesteps = batch["latents"].shape[1:], scheduler.config.num_train_timesteps
         drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout, config.timestep_power)
-        with attention_kernels(config, accelerator.device), nullcontext() if slots is parts[-1] else team.apart(losses):
+        with step_kernels(config, accelerator.device), nullcontext() if slots is parts[-1] else team.apart(losses):
             with accelerator.autocast():
                 loss = losses(batch, (null_text, null_mask), drawn)  # (B,)
             accelerator.backward(loss.mean() / (per_step / (len(slots) * team.size)))
@@ -218,17 +218,6 @@ def _accelerator(config: TrainConfig, device: torch.device) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "bf16" if config.precision == "bf16" else "no"
     return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
-
-
-def attention_kernels(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Which attention kernels a training step uses; around the backward pass too, which recomputes under checkpointing.
-
-    On the CPU the flash kernel's backward pass in bf16 takes half of an FCA step; with plain matrix products and a softmax
-    the step is a third shorter (measured on the miniature, batch 16, AVX-512 with bf16). Compiled code keeps the kernels that
-    it was first traced with, whatever the order of training and validation: there it is left as it is.
-    """
-    slow = device.type == "cpu" and config.precision == "bf16" and not config.compile
-    return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
 
 def _restore(run: Path, optimizer: AdapterOptimizer, team: Team, report: Report) -> State:

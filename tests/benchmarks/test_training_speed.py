@@ -14,7 +14,7 @@ from fcacli.config import Keeping
 from fcacli.model.arithmetic import computes_bf16
 from fcacli.model.attach import attach
 from fcacli.model.bases import load_base, resolve_base
-from fcacli.training.loop import attention_kernels
+from fcacli.training.kernels import step_kernels
 from fcacli.training.objective import diffusion_loss, draw
 from fcacli.training.optim import make_optimizer
 from fcacli.workflows.train_options import TrainOptions, resolve
@@ -46,7 +46,7 @@ def steps_of(kind, compiled=False):
 
     def step(number):
         drawn = draw(0, number, range(size), size, shape, 1000, config.caption_dropout)
-        with attention_kernels(config, device):
+        with step_kernels(config, device):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = diffusion_loss(base, adapter, batch, null, drawn).mean()
             loss.backward()
@@ -65,7 +65,7 @@ def floor_of():
     text, t = torch.randn(config.batch_size, base.text_length, text_width), torch.arange(config.batch_size) * 60
 
     def step(number):
-        with attention_kernels(config, torch.device("cpu")):
+        with step_kernels(config, torch.device("cpu")):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = base.denoise(x, t, text).float().square().mean()
             loss.backward()

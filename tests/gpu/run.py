@@ -1,14 +1,13 @@
 """All that needs a GPU, in one run: memory and speed at the real shapes, CUDA tests, training of the miniature.
 
-    python tests/gpu/run.py OUT [--minutes 9] [--only memory|predict|speed|tests|mini] [--work FOLDER]
+    python tests/gpu/run.py OUT [--minutes 9] [--only memory|predict|speed|tests|mini] [--every N] [--work FOLDER]
 
-Writes OUT/gpu-<date>.json and .md. Memory: CogVideoX-2B, 5B and 1.5-5B with random weights at their real sizes, each under the
-cap of the card it is meant for, with the options for it, beside what `fca plan` says of them. Predict: the same of
-predictions, under caps of 6 and 8 GB. Speed: FCA against LoRA, the base
-alone and the floor (the base's own forward and backward pass); each memory option and --compile against without; the kernels of
-attention. Nine minutes are for tests, memory, predictions and the miniature, and what is left of them for speed; --only speed
-takes as long again. A part that fails or finds no time is named in the tables, the others go on. Commit the files under
-tests/benchmarks/results/.
+Writes OUT/gpu-<date>.json and .md; commit them under tests/benchmarks/results/. Memory: CogVideoX-2B, 5B and 1.5-5B with
+random weights at their real sizes, each kept to what the card it is meant for has, with the options for it, beside what
+`fca plan` says of them. Predict: the same of predictions. Speed: FCA against LoRA, the base alone and the floor (the base's own
+forward and backward pass), memory options and --compile against without; the kernels of attention. Cases run at the same time
+as far as device and main memory go, and take turns where seconds are measured. What fails or finds no time is named in the
+tables, the rest goes on. --every N: each Nth case only, to see whether all works.
 """
 
 import argparse
@@ -19,122 +18,57 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cases import Case, memory_cases, predict_cases, speed_cases
+from tables import as_text
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SHAPES = {"16x256x256": (16, 256, 256), "16x480x720": (16, 480, 720), "49x480x720": (49, 480, 720)}
-BF16: dict[str, Any] = {"weights": "bf16", "offload_optimizer": True}
-INPUTS: dict[str, Any] = {"offload_activations": True}
-LARGE = "49x480x720"
-PLANS = 4
-"""Made at a time, by the processor, while cases are measured."""
-PREDICTIONS = 3
-"""Measured at a time: each makes its adapter without a cap first, and has up to 25 GB in main memory."""
-SPARE, CONTEXT = 4, 0.7
-"""GiB of the card that memory cases at the same time leave free; of each process beside what it allocates."""
+AT_ONCE, PLANS = 8, 4
+"""Cases measured and planned at the same time."""
+SPARE, CONTEXT, MAIN = 4, 0.7, 100
+"""GiB: of the device that cases at the same time leave free, of each process beside its allocator's, of main memory for all."""
+STEPS = {False: 3, True: 6}
+"""Of a training by whether it is timed; see measure.py."""
 MINI = (
     "toy raw --clips 64",
     "prepare ssv2 raw",
-    "train --base mini --gpus 1 --steps 400 --max-minutes 0.1",
-    "train --gpus 1",
-    "predict {clip} caption --device cuda",
-    "predict {clip} caption --device cuda --offload model",
-    "predict {clip} caption --device cuda --offload sequential",
-    "eval --gpus 1 --limit 4",
+    "train --base mini --gpus 1 --steps 400 --run straight",
+    "train --base mini --gpus 1 --steps 400 --run stopped --max-minutes 0.1",
+    "train --gpus 1 --run stopped",
+    "predict {clip} caption --device cuda --run straight --out predicted/none",
+    "predict {clip} caption --device cuda --run straight --offload model --out predicted/model",
+    "predict {clip} caption --device cuda --run straight --offload sequential --out predicted/sequential",
+    "eval --run straight --gpus 1 --limit 4",
 )
-"""The whole loop on the GPU, the training stopped on the way and continued."""
+"""The whole loop on the GPU; a training in one go, and one that is stopped on the way and continued."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One line of a table."""
+class Shared:
+    """Memory of the device and main memory, for cases at the same time; GiB."""
 
-    base: str
-    shape: str
-    cap: float | None
-    """GiB; None for the whole card."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Of TrainOptions."""
-    offload: str | None = None
-    """Of a prediction; None for a training."""
-
-    @property
-    def arguments(self) -> list[str]:
-        frames, height, width = SHAPES[self.shape]
-        options = {"frames": frames, "height": height, "width": width, "batch_size": 1, "accumulate": 1, **self.options}
-        more = ["--predict", self.offload] if self.offload else []
-        return [json.dumps(options), *more, *(["--cap", str(self.cap)] if self.cap else [])]
-
-
-def memory_cases() -> Iterator[Case]:
-    """The target table: what must fit under which cap, at the largest shape that it is meant for, with options by which it
-    does (results/plan_targets.md); two more ways to save."""
-    yield Case("cogvideox-2b", LARGE, 24, {"adapter_width": 1920})
-    yield Case("cogvideox-2b", LARGE, 16, {"adapter_width": 1920, **BF16})
-    yield Case("cogvideox-2b", LARGE, 12, {"adapter_width": 1920, **BF16, **INPUTS, "base_weights": "int8"})
-    yield Case("cogvideox-2b", "16x256x256", 8, {"adapter_width": 448, **BF16, "base_weights": "nf4"})
-    saved = BF16 | {"offload_gradients": True}
-    all_wait = saved | {"block_swap": 42}
-    for base, at_16, at_12 in (
-        ("cogvideox-5b", saved, {"adapter_width": 768, **all_wait, **INPUTS}),
-        ("cogvideox1.5-5b", BF16, {"adapter_width": 1536, **all_wait}),
-    ):
-        yield Case(base, LARGE, 24, {"adapter_width": 1536, **BF16, "base_weights": "int8"})
-        yield Case(base, LARGE, 16, {"adapter_width": 1536, **at_16, "base_weights": "nf4", "block_swap": 28})
-        yield Case(base, LARGE, 12, at_12)
-        yield Case(base, "16x256x256", 8, {"adapter_width": 768, **BF16, "base_weights": "nf4", "block_swap": 21})
-    yield Case("cogvideox-2b", "16x480x720", 16, {"adapter_width": 1920, "optimizer": "paged-adamw8bit"})
-    yield Case("cogvideox-5b", "16x480x720", 16, {"adapter_width": 1536, **BF16, "block_swap": 28})
-
-
-def predict_cases() -> Iterator[Case]:
-    """What must fit under which cap (results/predict_targets.md): 6 and 8 GB are 5.58 and 7.45 GiB."""
-    for base, cap in (("cogvideox-2b", 5.58), ("cogvideox-5b", 7.45), ("cogvideox1.5-5b", 7.45)):
-        yield Case(base, LARGE, cap, offload="sequential")
-    yield Case("cogvideox-2b", "16x256x256", 5.58, offload="model")
-    yield Case("cogvideox-5b", "16x256x256", 7.45, {"base_weights": "nf4"}, offload="model")
-
-
-def speed_cases() -> Iterator[Case]:
-    """Alone on the card: FCA and LoRA, then FCA with one option more."""
-    for base, width in (("cogvideox-2b", 1920), ("cogvideox-5b", 1536)):
-        yield Case(base, "16x256x256", None, {"adapter_width": width})
-        yield Case(base, "16x256x256", None, {"adapter": "lora", "lora_rank": 64})
-        for more in ({"compile": True}, {"block_swap": 15}):
-            yield Case(base, "16x256x256", None, {"adapter_width": width, **more})
-    yield Case("cogvideox-2b", LARGE, None, {"adapter_width": 1920})
-    for more in ({"compile": True}, {"block_swap": 15}, INPUTS, {"base_weights": "fp8"}, {"base_weights": "nf4"}):
-        yield Case("cogvideox-2b", LARGE, None, {"adapter_width": 1920, **more})
-    yield Case("cogvideox-2b", LARGE, None, {"adapter": "lora", "lora_rank": 64})
-    for more in ({"weights": "bf16"}, BF16, {"optimizer": "paged-adamw8bit"}, {"adapter_width": 960}, {"adapter_width": 448}):
-        yield Case("cogvideox-2b", "16x256x256", None, {"adapter_width": 1920, **more})
-
-
-class Card:
-    """Memory of the card that cases at the same time share."""
-
-    def __init__(self, gib: float) -> None:
-        self.whole = self.free = gib
+    def __init__(self, device: float, main: float) -> None:
+        self.whole = self.free = (device, main)
         self._changed = threading.Condition()
 
     @contextmanager
-    def room_for(self, gib: float) -> Iterator[None]:
-        gib = min(gib, self.whole)
+    def room_for(self, device: float, main: float) -> Iterator[None]:
+        device, main = min(device, self.whole[0]), min(main, self.whole[1])
         with self._changed:
-            self._changed.wait_for(lambda: self.free >= gib)
-            self.free -= gib
+            self._changed.wait_for(lambda: self.free[0] >= device and self.free[1] >= main)
+            self.free = self.free[0] - device, self.free[1] - main
         try:
             yield
         finally:
             with self._changed:
-                self.free += gib
+                self.free = self.free[0] + device, self.free[1] + main
                 self._changed.notify_all()
 
 
@@ -145,7 +79,9 @@ class Run:
     out: Path
     work: Path
     end: float
+    every: int
     found: dict[str, Any]
+    device: str = "cuda"
 
     def left(self) -> float:
         return self.end - time.monotonic()
@@ -177,29 +113,31 @@ class Run:
 
 
 def main() -> None:
+    parts = ("tests", "mini", "memory", "predict", "speed")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--only", action="append", choices=["memory", "predict", "speed", "tests", "mini"])
+    parser.add_argument("--only", action="append", choices=parts)
+    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("/tmp/fca-gpu"), help="random bases, 40 GB")
     said = parser.parse_args()
     for folder in (said.out, said.work):
         folder.mkdir(parents=True, exist_ok=True)
-    run = Run(
-        said.out.resolve(),
-        said.work.resolve(),
-        time.monotonic() + 60 * said.minutes,
-        {"date": datetime.now(UTC).isoformat()[:19], **machine()},
-    )
-    parts = {"tests": cuda_tests, "memory": memory, "predict": predictions, "mini": miniature, "speed": speed}
-    for name, part in parts.items():
-        if not said.only or name in said.only:
-            part(run)
-            run.write()
-    print(as_text(run.found))
+    started, chosen = time.monotonic(), said.only or parts
+    found = {"date": datetime.now(UTC).isoformat()[:19], **machine()}
+    run = Run(said.out.resolve(), said.work.resolve(), started + 60 * said.minutes, said.every, found)
+    with ThreadPoolExecutor(1) as aside:  # light on the card: beside the writing of the bases
+        light = [aside.submit(part, run) for name, part in (("tests", cuda_tests), ("mini", miniature)) if name in chosen]
+        cases = {"memory": memory_cases, "predict": predict_cases, "speed": speed_cases}
+        measure_all(run, {name: list(make())[:: run.every] for name, make in cases.items() if name in chosen})
+        for part in light:
+            part.result()
+    found["took"] = round(time.monotonic() - started)
+    run.write()
+    print(as_text(found))
 
 
-def machine() -> dict[str, str]:
+def machine() -> dict[str, Any]:
     """Hardware, versions and commit."""
     import torch
 
@@ -209,6 +147,7 @@ def machine() -> dict[str, str]:
     gpu = torch.cuda.get_device_properties(0)
     return {
         "device": f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB",
+        "device_gib": gpu.total_memory / 2**30,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": commit or "unknown",
@@ -216,53 +155,64 @@ def machine() -> dict[str, str]:
 
 
 def cuda_tests(run: Run) -> None:
-    status, said = run.call(["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"])
+    status, said = run.call(["-m", "pytest", "-q", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider", "tests"])
     run.found["tests"] = {"passed": status == 0, "said": said.splitlines()[-1] if status == 0 else said}
 
 
-def memory(run: Run) -> None:
-    run.found["memory"] = _beside_plans(run, memory_cases())
+def measure_all(run: Run, parts: dict[str, list[Case]]) -> None:
+    """Each case, as soon as its base is there and there is room for it; its plan beside it."""
+    if not any(parts.values()):
+        return
+    shared = Shared(run.found["device_gib"] - SPARE, MAIN)
+    with ThreadPoolExecutor(1) as writing, ThreadPoolExecutor(AT_ONCE) as measuring, ThreadPoolExecutor(PLANS) as planning:
+        names = dict.fromkeys(case.base for cases in parts.values() for case in cases)
+        written = {name: writing.submit(_base, run, name) for name in names}
+        rows = {
+            name: [
+                (measuring.submit(_measured, run, case, written, shared), planning.submit(_planned, run, case, written))
+                for case in cases
+            ]
+            for name, cases in parts.items()
+        }
+        if "speed" in parts:
+            run.found["attention"] = _attention(run, written)
+        for name, all_done in rows.items():
+            run.found[name] = []
+            for measured, planned in all_done:
+                run.found[name].append(measured.result() | planned.result())
+                run.write()
 
 
-def predictions(run: Run) -> None:
-    run.found["predict"] = _beside_plans(run, predict_cases(), PREDICTIONS)
+def _measured(run: Run, case: Case, written: dict[str, Future[bool]], shared: Shared) -> dict[str, Any]:
+    row: dict[str, Any] = {"base": case.base, "shape": case.shape, "card": case.card, "cap": case.cap, "options": case.options}
+    row |= {"offload": case.offload} if case.offload else {}
+    if not written[case.base].result():
+        return row | {"failed": "the base could not be written"}
+    with shared.room_for(case.device_gib + CONTEXT, case.main_gib):
+        return row | _by_measure(run, case, "--steps", str(STEPS[case.timed]), "--turns", str(run.work))
 
 
-def _beside_plans(run: Run, cases: Iterable[Case], most: int | None = None) -> list[dict[str, Any]]:
-    """Each case measured, at most so many at a time, with what its plan says."""
-    import torch
-
-    card, cases = Card(torch.cuda.get_device_properties(0).total_memory / 2**30 - SPARE), list(cases)
-    written = {base: _base(run, base) for base in dict.fromkeys(case.base for case in cases)}
-    cases = [case for case in cases if written[case.base]]
-
-    def measured(case: Case) -> dict[str, Any]:
-        with card.room_for((case.cap or card.whole) + CONTEXT):
-            return _measured(run, case, 4)
-
-    with ThreadPoolExecutor(most or len(cases) or 1) as measuring, ThreadPoolExecutor(PLANS) as planning:
-        plans = planning.map(lambda case: _measured(run, case, 0, "--plan"), cases)
-        rows = list(measuring.map(measured, cases))
-        return [row | {"planned": plan.get("planned", {})} for row, plan in zip(rows, plans, strict=True)]
+def _planned(run: Run, case: Case, written: dict[str, Future[bool]]) -> dict[str, Any]:
+    if case.timed or not written[case.base].result():
+        return {}
+    plan = _by_measure(run, case, "--plan")
+    return {"planned": plan.get("planned", {}), **({"no_plan": plan["failed"]} if "failed" in plan else {})}
 
 
-def speed(run: Run) -> None:
-    status, said = run.call([str(HERE / "attention.py")])
-    run.found["attention"] = json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said}
-    run.found["speed"] = [_measured(run, case, 6) for case in speed_cases() if _base(run, case.base)]
+def _by_measure(run: Run, case: Case, *more: str) -> dict[str, Any]:
+    words = [str(HERE / "measure.py"), str(run.work / case.base), *case.arguments, "--device", run.device, *more]
+    started = time.monotonic()
+    status, said = run.call(words, least=30)
+    found = json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said}
+    return found | {"took": round(time.monotonic() - started, 1)}
 
 
-def miniature(run: Run) -> None:
-    """The four commands with the miniature, on the GPU: what each says at its end, and how long it took."""
-    folder = run.work / f"loop-{time.time_ns()}"
-    folder.mkdir()
-    run.found["mini"] = []
-    for line in MINI:
-        clip = next((folder / "data").glob("*/val/videos/*.mp4"), "") if "{clip}" in line else ""
-        started = time.monotonic()
-        status, said = run.call(["-m", "fcacli", *line.format(clip=clip).split()], folder=folder)
-        took = round(time.monotonic() - started, 1)
-        run.found["mini"].append({"line": line, "status": status, "seconds": took, "said": said[-600:]})
+def _attention(run: Run, written: dict[str, Future[bool]]) -> Any:
+    """When the bases are written, in a turn of its own."""
+    for name in written.values():
+        name.result()
+    status, said = run.call([str(HERE / "attention.py"), "--device", run.device, "--turns", str(run.work)])
+    return json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said}
 
 
 def _base(run: Run, name: str) -> bool:
@@ -273,96 +223,27 @@ def _base(run: Run, name: str) -> bool:
     return status == 0
 
 
-def _measured(run: Run, case: Case, steps: int, *more: str) -> dict[str, Any]:
-    words = [str(HERE / "measure.py"), str(run.work / case.base), *case.arguments, "--steps", str(steps), *more]
-    status, said = run.call(words, least=30)
-    row: dict[str, Any] = {"base": case.base, "shape": case.shape, "cap": case.cap, "options": case.options}
-    row |= {"offload": case.offload} if case.offload else {}
-    return row | (json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said})
+def miniature(run: Run) -> None:
+    """The four commands with the miniature, on the GPU: what each says at its end, and how long it took beside other work;
+    whether the continued training is the one in one go, and a prediction the same with each way to offload."""
+    folder = run.work / f"loop-{time.time_ns()}"
+    folder.mkdir()
+    run.found["mini"] = []
+    for line in MINI:
+        clip = next((folder / "data").glob("*/val/videos/*.mp4"), "") if "{clip}" in line else ""
+        started = time.monotonic()
+        status, said = run.call(["-m", "fcacli", *line.format(clip=clip).split()], folder=folder)
+        took = round(time.monotonic() - started, 1)
+        run.found["mini"].append({"line": line, "status": status, "seconds": took, "said": said[-600:]})
+    run.found["same"] = {
+        "stopped and continued": _same(folder.glob("runs/*/checkpoints/step-000400/adapter.safetensors"), 2),
+        "predictions": _same(folder.glob("predicted/*/frames/*15.png"), 3),
+    }
 
 
-# ---------------------------------------------------------------- as text
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """Markdown."""
-    lines = [f"# {found['device']}, {found['date']}, commit {found['commit']}", ""]
-    lines += [f"torch {found['torch']}, Python {found['python']}; random weights, batch 1, bf16.", ""]
-    lines += [f"failed: {said}" for said in found.get("failed", [])]
-    if "tests" in found:
-        passed = found["tests"]["passed"]
-        lines += [f"CUDA tests: {'' if passed else 'failed'}", "", "```", found["tests"]["said"], "```", ""]
-    if "memory" in found:
-        lines += ["Trainings:", "", *_memory_table(found["memory"], PHASES, "s/step")]
-    if "predict" in found:
-        lines += ["Predictions:", "", *_memory_table(found["predict"], OF_PREDICTIONS, "s/denoising step")]
-    if "speed" in found:
-        lines += [*_speed_table(found["speed"]), f"attention: `{json.dumps(found.get('attention', {}))}`", ""]
-    if "mini" in found:
-        lines += ["The miniature on the GPU:", ""]
-        for row in found["mini"]:
-            lines += [
-                f"`fca {row['line']}`: exit status {row['status']}, {row['seconds']} s",
-                "",
-                "```",
-                row["said"],
-                "```",
-                "",
-            ]
-    return "\n".join(lines) + "\n"
-
-
-PHASES = ("encode", "training and saving", "validation", "decode")
-OF_PREDICTIONS = ("encode", "loading", "conditions", "denoising", "decode")
-"""Conditions with one denoising step, and with some."""
-
-
-def _memory_table(rows: list[dict[str, Any]], names: Sequence[str], seconds: str) -> list[str]:
-    """Each phase as measured and, behind it, as planned."""
-    phases = [f"{phase}, GiB (planned)" for phase in names]
-    lines = _head(["base", "T x H x W", "cap, GiB", "options", *phases, "card", seconds])
-    for row in rows:
-        plan = row.get("planned", {})
-        cells = [row["base"], row["shape"], str(row["cap"] or ""), _options(row)]
-        if "phases" in row:
-            cells += [_phase(row["phases"][phase], plan.get(phase)) for phase in names]
-            cells += [str(plan.get("card", "")), str(row["seconds_per_step"])]
-        else:
-            cells += [f"{row.get('out_of_memory') or row.get('failed', '')} ({plan})", *[""] * (len(names) + 1)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", "Allocated; card: what the plan wants of one, with context and fragmentation.", ""]
-
-
-def _speed_table(rows: list[dict[str, Any]]) -> list[str]:
-    """Steps against the floor and against the first line of the same base and shape; a denoising step against the base's."""
-    lines = _head(["base", "T x H x W", "options", "s/step", "x floor", "x first", "denoising, x base", "peak, GiB"])
-    first: dict[tuple[str, str], float] = {}
-    for row in rows:
-        cells = [row["base"], row["shape"], _options(row)]
-        if "phases" in row:
-            seconds, peak = row["seconds_per_step"], row["phases"]["training and saving"].get("allocated_gib", "")
-            first.setdefault((row["base"], row["shape"]), seconds)
-            ratios = (seconds / row["floor"], seconds / first[row["base"], row["shape"]])
-            denoising = row["denoising"]["fca"] / row["denoising"]["base"]
-            cells += [str(seconds), *(f"{ratio:.3f}" for ratio in (*ratios, denoising)), str(peak)]
-        else:
-            cells += [row.get("out_of_memory") or row.get("failed", ""), *[""] * 4]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
-
-
-def _head(names: list[str]) -> list[str]:
-    return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-
-
-def _options(row: dict[str, Any]) -> str:
-    offload = {"offload": row["offload"]} if "offload" in row else {}
-    return ", ".join(f"{name}={value}" for name, value in (row["options"] | offload).items())
-
-
-def _phase(found: dict[str, Any], planned: float | None) -> str:
-    said = "does not fit, without cap: " if "out_of_memory" in found else ""
-    return f"{said}{found.get('allocated_gib', '')} ({planned if planned is not None else 'no plan'})"
+def _same(files: Iterable[Path], least: int) -> bool:
+    contents = [path.read_bytes() for path in files]
+    return len(contents) >= least and len(set(contents)) == 1
 
 
 if __name__ == "__main__":

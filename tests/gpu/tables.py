@@ -1,0 +1,126 @@
+"""What was measured, as Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+PHASES = ("encode", "training and saving", "validation", "decode")
+OF_PREDICTIONS = ("encode", "loading", "conditions", "denoising", "decode")
+"""Conditions with one denoising step, and with some."""
+
+
+def as_text(found: dict[str, Any]) -> str:
+    lines = [f"# {found['device']}, {found['date']}, commit {found['commit']}", ""]
+    lines += [f"torch {found['torch']}, Python {found['python']}; random weights, batch 1, bf16. {_took(found)}", ""]
+    lines += [f"failed: {said}" for said in found.get("failed", [])]
+    if "tests" in found:
+        lines += ["## CUDA tests", "", "```", found["tests"]["said"], "```", ""]
+    if "memory" in found:
+        lines += ["## Trainings", "", *_summary(found["memory"]), *_memory_table(found["memory"], PHASES, "seconds_per_clip")]
+    if "predict" in found:
+        lines += ["## Predictions", "", *_memory_table(found["predict"], OF_PREDICTIONS, "seconds_per_step")]
+    if "speed" in found:
+        lines += ["## Speed", "", *_speed_table(found["speed"])]
+    if "attention" in found:
+        lines += ["## Kernels of attention", "", *_attention_table(found["attention"])]
+    if "mini" in found:
+        lines += ["## The miniature on the GPU", ""]
+        for row in found["mini"]:
+            lines += [
+                f"`fca {row['line']}`: exit status {row['status']}, {row['seconds']} s",
+                "",
+                "```",
+                row["said"],
+                "```",
+                "",
+            ]
+        same = ", ".join(f"{what}: {'the same' if yes else 'NOT the same'}" for what, yes in found.get("same", {}).items())
+        lines += [f"Bit by bit, {same}.", ""]
+    return "\n".join(lines) + "\n"
+
+
+def _took(found: Row) -> str:
+    return f"{found['took'] / 60:.1f} minutes in all." if "took" in found else ""
+
+
+def _summary(rows: Sequence[Row]) -> list[str]:
+    """One line for each base: which card it fitted into."""
+    lines = [
+        "A process is kept to the card's GB (10^9 bytes) less 0.6 for its context. Fits, with the largest share of that:",
+        "",
+    ]
+    for row in rows:
+        where = f"{row['base']} {row['shape']}, {row['card']:g} GB"
+        if "phases" not in row or any("out_of_memory" in phase for phase in row["phases"].values()):
+            lines.append(f"- {where}: **does not fit**")
+        else:
+            peak = max(phase.get("reserved_gib", 0) for phase in row["phases"].values())
+            lines.append(f"- {where}: {peak / row['cap']:.0%}")
+    return [*lines, ""]
+
+
+def _memory_table(rows: Sequence[Row], names: Sequence[str], seconds: str) -> list[str]:
+    """Each phase as measured and, behind it, as planned."""
+    unit = "s/clip" if seconds == "seconds_per_clip" else "s/denoising step"
+    phases = [f"{phase}, GiB (planned)" for phase in names]
+    lines = _head(["base", "T x H x W", "card, GB", "options", *phases, "reserved / allocated", "context, GiB", unit])
+    for row in rows:
+        plan = row.get("planned", {})
+        cells = [row["base"], row["shape"], f"{row['card']:g}" if row["card"] else "", _options(row)]
+        if "phases" in row:
+            cells += [_phase(row["phases"][phase], plan.get(phase)) for phase in names]
+            cells += [_fragmentation(row["phases"].values()), str(row["context_gib"] or ""), str(row[seconds])]
+        else:
+            cells += [f"{row.get('out_of_memory') or row.get('failed', '')} ({plan})", *[""] * (len(names) + 2)]
+        lines.append("| " + " | ".join(cells) + " |")
+    said = "Allocated, and in brackets what the plan says of it. Seconds are those of one step with the card for itself."
+    return [*lines, "", said, ""]
+
+
+def _fragmentation(phases: Any) -> str:
+    """Of the phase that reserves the most."""
+    most = max(phases, key=lambda phase: phase.get("reserved_gib", 0))
+    return f"{most['reserved_gib'] / most['allocated_gib']:.3f}" if most.get("allocated_gib") else ""
+
+
+def _speed_table(rows: Sequence[Row]) -> list[str]:
+    """A clip against the floor and against the first line of the same base and shape; a denoising step against the base's."""
+    lines = _head(["base", "T x H x W", "options", "s/clip", "x floor", "x first", "denoising, s", "x base", "peak, GiB"])
+    first: dict[tuple[str, str], float] = {}
+    for row in rows:
+        cells = [row["base"], row["shape"], _options(row)]
+        if "seconds" in row:
+            taken, of = row["seconds_per_clip"], row["seconds"]
+            first.setdefault((row["base"], row["shape"]), taken)
+            ratios = (taken / of["floor"], taken / first[row["base"], row["shape"]])
+            cells += [f"{taken:.4f}", *(f"{ratio:.3f}" for ratio in ratios)]
+            cells += [f"{of['adapted']:.4f}", f"{of['adapted'] / of['alone']:.3f}"]
+            cells += [str(row["phases"]["training and saving"].get("allocated_gib", ""))]
+        else:
+            cells += [row.get("out_of_memory") or row.get("failed", ""), *[""] * 5]
+        lines.append("| " + " | ".join(cells) + " |")
+    floor = "Floor: the base's own forward and backward pass through its activations, checkpointed alike."
+    return [*lines, "", f"{floor} Denoising: both halves of guidance.", ""]
+
+
+def _attention_table(found: Mapping[str, Any]) -> list[str]:
+    lines = _head(["shape (B, H, S, c)", "kernel", "forward, ms", "with backward, ms", "same bits, ms", "its memory, GiB"])
+    for shape, kernels in found.items():
+        for kernel, row in kernels.items() if isinstance(kernels, dict) else ():
+            cells = [row[key] for key in ("forward", "both", "same", "gib")] if isinstance(row, dict) else [row, "", "", ""]
+            lines.append("| " + " | ".join([shape, kernel, *map(str, cells)]) + " |")
+    return [*lines, ""]
+
+
+def _head(names: list[str]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+
+
+def _options(row: Row) -> str:
+    offload = {"offload": row["offload"]} if "offload" in row else {}
+    return ", ".join(f"{name}={value}" for name, value in (row["options"] | offload).items())
+
+
+def _phase(found: Row, planned: float | None) -> str:
+    said = "does not fit, without cap: " if "out_of_memory" in found else ""
+    return f"{said}{found.get('allocated_gib', '')} ({planned if planned is not None else 'no plan'})"
