@@ -119,12 +119,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--only", action="append", choices=parts)
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--commit", help="where this is a copy without its history")
     parser.add_argument("--work", type=Path, default=Path("/tmp/fca-gpu"), help="random bases, 40 GB")
     said = parser.parse_args()
     for folder in (said.out, said.work):
         folder.mkdir(parents=True, exist_ok=True)
     started, chosen = time.monotonic(), said.only or parts
-    found = {"date": datetime.now(UTC).isoformat()[:19], **machine()}
+    found = {"date": datetime.now(UTC).isoformat()[:19], **machine(said.commit)}
     run = Run(said.out.resolve(), said.work.resolve(), started + 60 * said.minutes, said.every, found)
     with ThreadPoolExecutor(1) as aside:  # light on the card: beside the writing of the bases
         light = [aside.submit(part, run) for name, part in (("tests", cuda_tests), ("mini", miniature)) if name in chosen]
@@ -137,13 +138,15 @@ def main() -> None:
     print(as_text(found))
 
 
-def machine() -> dict[str, Any]:
+def machine(commit: str | None) -> dict[str, Any]:
     """Hardware, versions and commit."""
     import torch
 
     if not torch.cuda.is_available():
         sys.exit("error: no CUDA device is available here; this script measures one")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    if commit is None:
+        words = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     gpu = torch.cuda.get_device_properties(0)
     return {
         "device": f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB",
