@@ -109,11 +109,12 @@ def bytes_of_linear(inputs: int, outputs: int, weights: BaseWeights, dtype: torc
     return [count, outputs * 4]
 
 
-def store(blocks: nn.ModuleList, weights: BaseWeights, device: torch.device) -> None:
-    """Replace every linear layer of the frozen blocks by its form in fewer bits, made on `device`, one at a time."""
+def store(blocks: nn.Module, weights: BaseWeights, device: torch.device) -> None:
+    """Replace every linear layer of frozen blocks by its form in fewer bits, made on `device`, where only one is ever whole."""
     if weights == "full":
         return
-    for name, linear in [(name, module) for name, module in blocks.named_modules() if isinstance(module, nn.Linear)]:
+    for name in [name for name, module in blocks.named_modules() if isinstance(module, nn.Linear)]:
         parent, _, child = name.rpartition(".")
-        linear.to(device)
-        setattr(blocks.get_submodule(parent), child, NormalFloat4(linear) if weights == "nf4" else RowScaled(linear, weights))
+        owner = blocks.get_submodule(parent)
+        linear = getattr(owner, child).to(device)
+        setattr(owner, child, NormalFloat4(linear) if weights == "nf4" else RowScaled(linear, weights))

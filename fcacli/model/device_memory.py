@@ -1,6 +1,10 @@
-"""How much memory a CUDA device still has for this process."""
+"""Memory of a CUDA device: how much of it this process still has, and how it is taken."""
 
 from __future__ import annotations
+
+import os
+import platform
+import sys
 
 import torch
 
@@ -11,3 +15,15 @@ def free_on(device: torch.device) -> int:
     reserved, (free, whole) = torch.cuda.memory_reserved(index), torch.cuda.mem_get_info(index)
     allowed = int(torch.cuda.get_per_process_memory_fraction(index) * whole) - reserved
     return min(free, allowed) + reserved - torch.cuda.memory_allocated(index)
+
+
+def growing_segments() -> None:
+    """Let torch's allocator take memory in segments that grow, so that less is lost between tensors of different sizes; where
+    the user has said something of that, or CUDA has no such memory (Windows, WSL), nothing happens.
+
+    To be called before a CUDA device is used.
+    """
+    said = os.environ.get("PYTORCH_ALLOC_CONF", "") + os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+    if sys.platform.startswith("linux") and "microsoft" not in platform.release().lower() and "expandable_segments" not in said:
+        older = torch.cuda.memory._set_allocator_settings
+        getattr(torch._C, "_accelerator_setAllocatorSettings", older)("expandable_segments:True")

@@ -1,9 +1,11 @@
 """What is measured on a GPU: bases, shapes, options and the cards that they are meant for."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from fcacli.config import Offload
+from fcacli.workflows.train_options import TrainOptions
 
 SHAPES = {"16x256x256": (16, 256, 256), "16x480x720": (16, 480, 720), "49x480x720": (49, 480, 720)}
 SMALL, LARGE = "16x256x256", "49x480x720"
@@ -18,16 +20,15 @@ CONTEXT = 0.6e9
 class Case:
     """One line of a table."""
 
+    kind: Literal["encode", "train", "predict", "time"]
     base: str
     shape: str
     card: float | None
     """GB (10^9 bytes), which the process is kept to; None for the whole one that is there."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of TrainOptions."""
-    offload: str | None = None
-    """Of a prediction; None for a training."""
-    timed: bool = False
-    """Measured for its speed: the base's own steps too."""
+    offload: Offload = "none"
+    """Of a prediction."""
     wide: float = 0
     """GiB of the device that it takes where nothing keeps it to a card."""
 
@@ -39,84 +40,88 @@ class Case:
     @property
     def device_gib(self) -> float:
         """What it takes of the device that all share, at most; a prediction first makes its adapter, without a limit."""
-        return max(self.wide, (self.card or 0) * 1e9 / 2**30, 26 if self.offload else 0)
+        return max(self.wide, (self.card or 0) * 1e9 / 2**30, 26 if self.kind == "predict" else 0)
 
     @property
     def main_gib(self) -> float:
         """The same of main memory."""
-        return 25 if self.offload else 20 if self.options.get("block_swap", 0) > 28 else 9
+        return 25 if self.kind == "predict" else 20 if self.options.get("block_swap", 0) > 28 else 9
 
     @property
-    def arguments(self) -> list[str]:
-        """Of measure.py."""
+    def all_options(self) -> TrainOptions:
         frames, height, width = SHAPES[self.shape]
-        accumulate = 1 if self.timed else 2  # from the second clip of a step on, the gradients of the ones before are there
-        options = {
-            "frames": frames,
-            "height": height,
-            "width": width,
-            "batch_size": 1,
-            "accumulate": accumulate,
-            **self.options,
-        }
-        more = ["--predict", self.offload] if self.offload else ["--timed"] if self.timed else []
-        return [json.dumps(options), *more, *(["--cap", f"{self.cap:.4f}"] if self.cap else [])]
+        accumulate = 2 if self.kind == "train" else 1  # from the second clip of a step on, there are gradients of the first
+        size = {"frames": frames, "height": height, "width": width, "batch_size": 1, "accumulate": accumulate}
+        return TrainOptions(**(size | self.options))
+
+
+def encode_cases() -> Iterator[Case]:
+    """Text encoder, VAE and image encoder, the same for all bases."""
+    for shape, card in ((LARGE, 24), (LARGE, 16), (LARGE, 12), ("16x480x720", 12), (SMALL, 8)):
+        yield Case("encode", "cogvideox-2b", shape, card, {"adapter_width": 448, **BF16, "base_weights": "nf4", **TILES})
 
 
 def memory_cases() -> Iterator[Case]:
     """The target table: what must fit into which card, at the largest shape that it is meant for, with options by which it
     does (results/plan_targets.md); two more ways to save."""
+
+    def case(base: str, shape: str, card: float, **options: Any) -> Case:
+        return Case("train", base, shape, card, options)
+
     two, five, newer = "cogvideox-2b", "cogvideox-5b", "cogvideox1.5-5b"
     saved = BF16 | {"offload_gradients": True}
-    yield Case(two, LARGE, 24, {"adapter_width": 1920, **TILES})
-    yield Case(five, LARGE, 24, {"adapter_width": 1536, **BF16, **TILES, "base_weights": "int8"})
-    yield Case(newer, LARGE, 12, {"adapter_width": 1536, **saved, **INPUTS, **TILES, "base_weights": "nf4", "block_swap": 28})
-    yield Case(two, SMALL, 8, {"adapter_width": 448, **BF16, "base_weights": "nf4"})
-    yield Case(two, LARGE, 16, {"adapter_width": 1920, **BF16, **TILES})
-    yield Case(five, LARGE, 12, {"adapter_width": 768, **saved, **INPUTS, **TILES, "block_swap": 42})
-    yield Case(newer, SMALL, 8, {"adapter_width": 768, **BF16, **TILES, "base_weights": "nf4", "block_swap": 42})
-    yield Case(five, "16x480x720", 12, {"adapter_width": 1536, **saved, **TILES, "base_weights": "int8", "block_swap": 28})
-    yield Case(two, LARGE, 12, {"adapter_width": 1920, **BF16, **INPUTS, **TILES, "base_weights": "nf4", "block_swap": 20})
-    yield Case(five, SMALL, 8, {"adapter_width": 768, **saved, **TILES, "base_weights": "nf4", "block_swap": 28})
-    yield Case(newer, LARGE, 24, {"adapter_width": 1536, **BF16, **TILES, "base_weights": "int8"})
-    yield Case(five, LARGE, 16, {"adapter_width": 1536, **saved, **INPUTS, **TILES, "base_weights": "nf4", "block_swap": 14})
-    yield Case(newer, LARGE, 16, {"adapter_width": 1536, **BF16, **TILES, "base_weights": "nf4", "block_swap": 28})
-    yield Case(five, "16x480x720", 16, {"adapter_width": 1536, **BF16, **TILES, "block_swap": 42})
-    yield Case(two, "16x480x720", 16, {"adapter_width": 1920, **TILES, "optimizer": "paged-adamw8bit", "weights": "bf16"})
+    yield case(two, LARGE, 24, adapter_width=1920, **TILES)
+    yield case(two, SMALL, 8, adapter_width=448, **BF16, base_weights="nf4")
+    yield case(two, LARGE, 16, adapter_width=1920, **BF16, **TILES)
+    yield case(five, LARGE, 24, adapter_width=1536, **BF16, **TILES, base_weights="int8")
+    yield case(two, LARGE, 12, adapter_width=1920, **BF16, **INPUTS, **TILES, base_weights="nf4", block_swap=20)
+    yield case(five, SMALL, 8, adapter_width=768, **saved, **TILES, base_weights="nf4", block_swap=28)
+    yield case(five, LARGE, 12, adapter_width=768, **saved, **INPUTS, **TILES, block_swap=42)
+    yield case(newer, LARGE, 12, adapter_width=1536, **saved, **INPUTS, **TILES, base_weights="nf4", block_swap=28)
+    yield case(newer, SMALL, 8, adapter_width=768, **BF16, **TILES, base_weights="nf4", block_swap=42)
+    yield case(five, LARGE, 16, adapter_width=1536, **saved, **INPUTS, **TILES, base_weights="nf4", block_swap=14)
+    yield case(newer, LARGE, 16, adapter_width=1536, **BF16, **TILES, base_weights="nf4", block_swap=28)
+    yield case(newer, LARGE, 24, adapter_width=1536, **BF16, **TILES, base_weights="int8")
+    yield case(five, "16x480x720", 12, adapter_width=1536, **saved, **TILES, base_weights="int8", block_swap=28)
+    yield case(two, "16x480x720", 16, adapter_width=1920, **TILES, optimizer="paged-adamw8bit", weights="bf16")
+    yield case(five, "16x480x720", 16, adapter_width=1536, **BF16, **TILES, block_swap=42)
 
 
 def predict_cases() -> Iterator[Case]:
     """What must fit into which card (results/predict_targets.md)."""
     for base, card in (("cogvideox-2b", 6), ("cogvideox-5b", 8), ("cogvideox1.5-5b", 8)):
-        yield Case(base, LARGE, card, offload="sequential")
-    yield Case("cogvideox-2b", SMALL, 6, offload="model")
-    yield Case("cogvideox-5b", SMALL, 8, {"base_weights": "nf4"}, offload="model")
+        yield Case("predict", base, LARGE, card, offload="sequential")
+    yield Case("predict", "cogvideox-2b", SMALL, 6, offload="model")
+    yield Case("predict", "cogvideox-5b", SMALL, 8, {"base_weights": "nf4"}, offload="model")
 
 
 def speed_cases() -> Iterator[Case]:
     """FCA first, then LoRA, narrower adapters, and FCA with one option more."""
 
     def case(base: str, shape: str, wide: float, **options: Any) -> Case:
-        return Case(base, shape, None, options, timed=True, wide=wide)
+        return Case("time", base, shape, None, options, wide=wide)
 
     two, five = "cogvideox-2b", "cogvideox-5b"
     lora: dict[str, Any] = {"adapter": "lora", "lora_rank": 64}
     yield case(two, SMALL, 24, adapter_width=1920)
     yield case(two, SMALL, 24, **lora)
-    yield case(five, SMALL, 40, adapter_width=1536)
-    yield case(five, SMALL, 40, **lora)
-    yield case(two, LARGE, 30, adapter_width=1920)
-    yield case(two, LARGE, 30, **lora)
-    yield case(two, SMALL, 24, adapter_width=1920, compile=True)
-    yield case(two, LARGE, 30, adapter_width=1920, compile=True)
-    yield case(two, LARGE, 30, adapter_width=1920, block_swap=15)
     yield case(two, SMALL, 24, adapter_width=960)
     yield case(two, SMALL, 24, adapter_width=448)
-    yield case(five, SMALL, 55, adapter_width=3072)
+    yield case(two, LARGE, 30, adapter_width=1920)
+    yield case(two, LARGE, 30, **lora)
+    yield case(five, SMALL, 40, adapter_width=1536)
+    yield case(five, SMALL, 40, **lora)
     yield case(five, SMALL, 40, adapter_width=768)
+    yield case(five, SMALL, 55, adapter_width=3072)
+    yield case(two, SMALL, 24, adapter_width=1920, compile=True)
+    yield case(two, LARGE, 30, adapter_width=1920, block_swap=15)
+    yield case(two, LARGE, 30, adapter_width=1920, compile=True)
     yield case(two, SMALL, 24, adapter_width=1920, block_swap=15)
     yield case(two, SMALL, 24, adapter_width=1920, **BF16)
     yield case(two, SMALL, 24, adapter_width=1920, optimizer="paged-adamw8bit")
     for more in (INPUTS, {"base_weights": "fp8"}, {"base_weights": "nf4"}, {"base_weights": "int8"}):
         yield case(two, LARGE, 30, adapter_width=1920, **more)
     yield case(five, SMALL, 40, adapter_width=1536, block_swap=21)
+
+
+CASES = {"encode": encode_cases, "memory": memory_cases, "predict": predict_cases, "speed": speed_cases}

@@ -1,18 +1,15 @@
-"""One configuration of `fca train` in a process of its own: peak device memory and time of every phase, as JSON.
+"""One case in a process of its own: peak device memory and time of every phase, all of fca's own code on random pixels.
 
-    python tests/gpu/measure.py BASE_FOLDER '{"frames": 16, "width": 256, ...}' [--cap GiB] [--timed] [--plan]
-    python tests/gpu/measure.py BASE_FOLDER '{...}' --predict none|model|sequential [--cap GiB] [--plan]
+    python tests/gpu/measure.py FOLDER memory 3 [--plan]          # the fourth of cases.py's memory_cases; bases lie in FOLDER
 
-The JSON is of TrainOptions. Phases: encode (text encoder, VAE, image encoder), the training steps with their checkpoint,
-validation (sampling and decoding), all of fca's own code on random pixels. `--cap` limits the allocator to so much, as a
-smaller card would; what does not fit in encoding is said, and encoded without the limit. `--timed`: in place of encoding and
-validation, seconds of a denoising step with the adapter and without, and of the base's own forward and backward pass, its
-floor. `--predict`: the phases of `fca predict --offload ...`, with a fresh adapter that has been saved. `--plan` measures
-nothing: what `fca plan` says of the same. `--turns FOLDER`: other processes that name it use the same card, and what is timed
-has it alone.
+encode: text encoder, VAE, image encoder. train: steps of two clips and their checkpoint, then a validation's sampling and
+decoding. predict: the phases of `fca predict`, with a fresh adapter that has been saved. time: steps of one clip, then a
+denoising step with the adapter and without, and the base's own forward and backward pass, its floor. The allocator is limited
+to what a card has. `--plan` measures nothing: what `fca plan` says of the same.
 """
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -27,10 +24,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from cases import CASES, Case
 from torch.utils.data import Dataset
 from turns import Turns
 
-from fcacli.config import Offload, SampleConfig, TrainConfig
+from fcacli.config import SampleConfig, TrainConfig
 from fcacli.data.dataset import Sample
 from fcacli.errors import OutOfMemory, memory_of
 from fcacli.events import Event, Progress
@@ -51,20 +49,23 @@ from fcacli.workspace import Workspace
 TEXT = "pushing cup left"
 DENOISING = 3
 """Denoising steps: each takes the same memory and time."""
-WARM = 1
-"""Training steps that choose kernels and compile, beside others on the card."""
+STEPS = {"train": 2, "time": 5}
+"""Training steps. The first chooses kernels and compiles; of those that are timed it is beside others on the card, and the
+second has waited for its turn."""
 
 
 class Peaks:
     """Peak bytes and seconds by phase."""
 
-    def __init__(self, device: str) -> None:
-        self.cuda = device.startswith("cuda")
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
         self.phases: dict[str, dict[str, float]] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        gc.collect()
         if self.cuda:
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         started = time.monotonic()
         try:
@@ -77,8 +78,200 @@ class Peaks:
                 row |= {
                     "allocated_gib": _gib(torch.cuda.max_memory_allocated()),
                     "reserved_gib": _gib(torch.cuda.max_memory_reserved()),
+                    "requested_gib": _gib(torch.cuda.memory_stats()["requested_bytes.all.peak"]),
                 }
             self.phases[name] = row
+
+
+class Measuring:
+    """A case, its base, and what was found so far."""
+
+    def __init__(self, folder: Path, case: Case, device: str, turns: Turns):
+        self.folder, self.case, self.turns = folder, case, turns
+        self.spec = resolve_base(str(folder / case.base))
+        self.config: TrainConfig = resolve(case.all_options, self.spec, "random", "random", bf16=True)
+        self.clip = self.config.clip
+        self.base = load_base(self.spec, device)
+        self.base.keep(self.config.keeping)
+        self.base._fingerprint = "random"  # to read all its files is no part of what is measured
+        self.device = self.base.device
+        self.peaks = Peaks(self.device)
+        shape = (self.clip.frames, self.clip.height, self.clip.width, 3)
+        self.pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    def found(self) -> dict[str, Any]:
+        """Of the case's kind; where memory ran out, what the phases before took."""
+        work: dict[str, Callable[[], dict[str, Any]]] = {
+            "encode": self.encode,
+            "train": self.train,
+            "predict": self.predict,
+            "time": self.time,
+        }
+        try:
+            self.limit(self.case.cap if self.case.kind != "predict" else None)
+            more = work[self.case.kind]()
+        except (OutOfMemory, RuntimeError) as error:
+            if not isinstance(error, OutOfMemory) and not memory_of(error):
+                raise
+            more = {"out_of_memory": str(error).splitlines()[0]}
+        finally:
+            self.turns.leave()
+        return {"phases": self.peaks.phases, "context_gib": self.context(), **more}
+
+    def encode(self) -> dict[str, Any]:
+        base, init = self.base, self.clip.init_frames
+        with self.peaks.phase("encode"):
+            base.encode_text([TEXT, ""])
+            base.unload("text_encoder")
+            assert base.vae is not None  # loads it
+            with self.turns.taken():
+                base.encode_init(self.pixels[:init])
+                base.encode_video(self.pixels)
+            base.unload("vae")
+            base.encode_image(self.pixels[:init])
+            base.unload("image_encoder")
+        return {}
+
+    def train(self) -> dict[str, Any]:
+        given, latents, adapter = self.drawn()
+        saw = self.fitted(given, latents, adapter, alone_from=0)
+        self.turns.take(alone=False)
+        of_the_gate = [parameter.detach().clone() for _, parameter in adapter.trainable()]  # loads the checkpoint beside it
+        with self.peaks.phase("validation"):
+            sampling = SampleConfig(steps=1, guidance=6.0)
+            made = sample(self.base, adapter, given, given, self.base.latent_shape(self.clip), sampling)
+        del of_the_gate
+        with self.peaks.phase("decode"):
+            decode(self.base, made, self.clip, self.pixels[: self.clip.init_frames])
+        return saw
+
+    def time(self) -> dict[str, Any]:
+        given, latents, adapter = self.drawn()
+        saw = self.fitted(given, latents, adapter, alone_from=1)
+        return saw | {"seconds": self.seconds(given, latents, adapter)}
+
+    def predict(self) -> dict[str, Any]:
+        """As workflows/predict.py does it."""
+        frames, shape = self.pixels[: self.clip.init_frames], self.base.latent_shape(self.clip)
+        with tempfile.TemporaryDirectory(dir=self.folder) as kept:
+            adapter = attach(self.base, self.config.adapter, self.clip)
+            save_adapter(adapter, Path(kept), self.spec.name, self.base.fingerprint, self.clip)
+            del adapter
+            self.base.unload("transformer")
+            self.limit(self.case.cap)
+            with self.peaks.phase("encode"):
+                given = encode_given_once(self.base, frames, TEXT)
+            with self.peaks.phase("loading"):
+                trained = Trained(Path(kept), Path(kept), 0, self.config, self.base)
+                loaded = trained.load(self.case.offload)
+            for name, steps in (("conditions", 1), ("denoising", DENOISING)):
+                self.turns.take(alone=name == "denoising")
+                with self.peaks.phase(name):
+                    latents = sample(self.base, loaded, *given, shape, SampleConfig(steps=steps, guidance=6.0)).cpu()
+            self.turns.take(alone=False)
+            del loaded
+            self.base.unload("transformer")
+            with self.peaks.phase("decode"):
+                decode(self.base, latents, self.clip, frames)
+        phases = self.peaks.phases
+        step = (phases["denoising"]["seconds"] - phases["conditions"]["seconds"]) / (DENOISING - 1)
+        return {"seconds_per_step": round(step, 4)}
+
+    def drawn(self) -> tuple[Given, torch.Tensor, Any]:
+        """Random conditions and latents in the shapes of encoded ones, and a fresh adapter."""
+        given = given_of(self.base, self.config, 1)
+        for part in (given.init_latents, given.text, given.image):
+            part.normal_()
+        latents = torch.randn(self.base.latent_shape(self.clip)).to(self.base.dtype)
+        return given, latents, attach(self.base, self.config.adapter, self.clip)
+
+    def fitted(self, given: Given, latents: torch.Tensor, adapter: Any, alone_from: int) -> dict[str, Any]:
+        """The training itself, by `fit`: steps, and the checkpoint at the end; the card for itself from that step on."""
+        config = replace(self.config, steps=STEPS[self.case.kind], warmup=0, validate_every=0)
+        encoded = {
+            "latents": latents,
+            "init_latents": given.init_latents[0],
+            "image": given.image[0],
+            "text": given.text[0],
+            "text_mask": given.text_mask[0],
+        }
+        subject = Subject(
+            base=self.base,
+            adapter=adapter,
+            write_adapter=lambda to: save_adapter(adapter, to, config.base, config.base_fingerprint, config.clip),
+            train=OneClip(encoded, config.accumulate),
+            held_out=None,
+            null=(given.text[0], given.text_mask[0]),
+            unpack=lambda batch: {
+                key: value.to(self.device) if torch.is_tensor(value) else value for key, value in batch.items()
+            },
+        )
+
+        def take_turns(event: Event) -> None:
+            if isinstance(event, Progress) and event.phase == "train" and event.done in (alone_from, config.steps):
+                self.turns.take(alone=event.done == alone_from)
+
+        self.turns.take(alone=False)
+        with tempfile.TemporaryDirectory() as run:
+            with self.peaks.phase("training and saving"):
+                fit(subject, config, Path(run), Session(workers=0, checkpoint_seconds=1e9), take_turns)
+            rows = [json.loads(line) for line in (Path(run) / "speed.jsonl").read_text().splitlines()]
+            losses = [json.loads(line)["loss"] for line in (Path(run) / "log.jsonl").read_text().splitlines() if "loss" in line]
+        self.turns.leave()
+        seconds = statistics.median(row["seconds"] for row in rows[alone_from + 1 :])
+        return {
+            "seconds_per_clip": round(seconds / config.accumulate, 4),
+            "losses": losses,
+            "parameters": adapter.parameter_count,
+        }
+
+    def seconds(self, given: Given, latents: torch.Tensor, adapter: Any) -> dict[str, float]:
+        """Of a denoising step, both halves of guidance, with the adapter and without; of the base's own forward and backward
+        pass through its activations alone."""
+        base, device = self.base, self.device
+        x, halves, text = latents[None].to(device), given.cat(given).to(device), given.text.to(device)
+        two, t = x.repeat(2, 1, 1, 1, 1), torch.tensor([500, 500], device=device)
+        with torch.no_grad():
+            conditioning = adapter.condition(base, halves)
+
+        def adapted() -> None:
+            with torch.no_grad():
+                adapter.denoise(base, two, t, halves.text, conditioning)
+
+        def alone() -> None:
+            with torch.no_grad(), set_aside(base.transformer):
+                base.denoise(two, t, halves.text)
+
+        def floor() -> None:
+            with set_aside(base.transformer), repeatable() if device.type == "cuda" else nullcontext():
+                base.denoise(x.requires_grad_(), t[:1], text).float().square().mean().backward()
+
+        calls = {"adapted": adapted, "alone": alone, "floor": floor}
+        with self.turns.taken():
+            for call in calls.values():
+                call()
+        with self.turns.taken(alone=True):
+            return {name: _median(call, device) for name, call in calls.items()}
+
+    def limit(self, gib: float | None) -> None:
+        """What the allocator may take of a CUDA device; None for all there is."""
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+            whole = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / whole) if gib else 1.0)
+
+    def context(self) -> float | None:
+        """GiB of the card that this process has beside its allocator's; None where the driver does not say."""
+        if self.device.type != "cuda":
+            return None
+        words = ["nvidia-smi", "--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits"]
+        try:
+            said = subprocess.run(words, capture_output=True, text=True, timeout=20).stdout
+            used = dict(line.split(", ") for line in said.splitlines())[str(os.getpid())]
+            return round(int(used) / 2**10 - torch.cuda.memory_reserved() / 2**30, 3)
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+            return None
 
 
 class OneClip(Dataset[Sample]):
@@ -94,232 +287,34 @@ class OneClip(Dataset[Sample]):
         return {"id": str(index), **self.encoded}
 
 
-def measure(
-    folder: Path, options: TrainOptions, steps: int, device: str, cap: float | None, timed: bool, turns: Turns
-) -> dict[str, Any]:
-    """All phases of one configuration."""
-    spec = resolve_base(str(folder))
-    config = replace(resolve(options, spec, "random", "random", bf16=True), steps=steps, warmup=0, validate_every=0)
-    base, peaks = load_base(spec, device), Peaks(device)
-    clip = config.clip
-    pixels = np.random.default_rng(0).integers(0, 256, (clip.frames, clip.height, clip.width, 3), dtype=np.uint8)
-    base.keep(config.keeping)
-    limit_memory(device, cap)
-    with turns.taken():
-        given, null, latents = _drawn(base, config) if timed else _encoded(base, pixels, clip.init_frames, peaks, cap)
-        adapter = attach(base, config.adapter, clip)
-    encoded = {
-        "latents": latents.cpu(),
-        "init_latents": given.init_latents[0].cpu(),
-        "image": given.image[0].cpu(),
-        "text": given.text[0].cpu(),
-        "text_mask": given.text_mask[0].cpu(),
-    }
-    with tempfile.TemporaryDirectory() as run:
-        saw = _train(base, adapter, encoded, (null.text[0].cpu(), null.text_mask[0].cpu()), config, Path(run), peaks, turns)
-    saw |= {"parameters": adapter.parameter_count, "phases": peaks.phases, "context_gib": _context(device)}
-    if timed:
-        limit_memory(device, None)
-        return saw | {"seconds": _seconds(base, adapter, given, null, latents, turns)}
-    with turns.taken():
-        of_the_gate = [parameter.detach().clone() for _, parameter in adapter.trainable()]  # loads the checkpoint beside it
-        with peaks.phase("validation"):
-            sampling = SampleConfig(steps=1, guidance=6.0)
-            drawn = sample(base, adapter, given, null, base.latent_shape(clip), sampling)
-        del of_the_gate
-        with peaks.phase("decode"):
-            decode(base, drawn, clip, pixels[: clip.init_frames])
-    return saw
-
-
-def _context(device: str) -> float | None:
-    """GiB of the card that this process has beside its allocator's; None where the driver does not say."""
-    if not device.startswith("cuda"):
-        return None
-    words = ["nvidia-smi", "--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits"]
-    try:
-        said = subprocess.run(words, capture_output=True, text=True, timeout=20).stdout
-        used = dict(line.split(", ") for line in said.splitlines())[str(os.getpid())]
-        return round(int(used) / 2**10 - torch.cuda.memory_reserved() / 2**30, 3)
-    except (OSError, ValueError, KeyError, subprocess.SubprocessError):
-        return None
-
-
-def planned(folder: Path, options: TrainOptions) -> dict[str, Any]:
-    """GiB of each phase on a CUDA device, by the names of PHASES_OF_PLAN, and of the card that they need."""
-    memory = plan(Workspace(folder), replace(options, base=str(folder)), gpus=1).memory
-    sizes = {phase.name: phase.device_least for phase in memory.phases}
-    names = {ours: max(size for name, size in sizes.items() if name.startswith(theirs)) for ours, theirs in PHASES_OF_PLAN}
-    return {"planned": {name: _gib(size) for name, size in names.items()} | {"card": _gib(card_for(memory.needed))}}
-
-
-PHASES_OF_PLAN = [
-    ("encode", "encoding"),
-    ("training and saving", "training step"),
-    ("validation", "validation: sampling"),
-    ("decode", "validation: decoding"),
-]
+PHASES_OF_PLAN = {
+    "encode": "encoding",
+    "training and saving": "training step",
+    "validation": "validation: sampling",
+    "decode": "validation: decoding",
+}
 """A phase here, and what its name begins with in a plan."""
 
 
-def predict(
-    folder: Path, options: TrainOptions, offload: Offload, device: str, cap: float | None, turns: Turns
-) -> dict[str, Any]:
-    """All phases of a prediction, as workflows/predict.py does them."""
-    spec = resolve_base(str(folder))
-    config = resolve(options, spec, "random", "random", bf16=True)
-    clip = config.clip
-    frames = np.random.default_rng(0).integers(0, 256, (clip.init_frames, clip.height, clip.width, 3), dtype=np.uint8)
-    peaks = Peaks(device)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as kept:
-        turns.take(alone=False)
-        _save_fresh(load_base(spec, device), config, Path(kept))
-        trained = Trained(Path(kept), Path(kept), 0, config, base := load_base(spec, device))
-        base.keep(config.keeping)
-        limit_memory(device, cap)
-        with peaks.phase("encode"):
-            given = encode_given_once(base, frames, TEXT)
-        with peaks.phase("loading"):
-            adapter = trained.load(offload)
-        shape = base.latent_shape(clip)
-        for name, steps in (("conditions", 1), ("denoising", DENOISING)):
-            turns.take(alone=name == "denoising")
-            with peaks.phase(name):
-                latents = sample(base, adapter, *given, shape, SampleConfig(steps=steps, guidance=6.0)).cpu()
-        turns.take(alone=False)
-        del adapter
-        base.unload("transformer")
-        with peaks.phase("decode"):
-            decode(base, latents, clip, frames)
-    turns.leave()
-    step = (peaks.phases["denoising"]["seconds"] - peaks.phases["conditions"]["seconds"]) / (DENOISING - 1)
-    return {"phases": peaks.phases, "seconds_per_step": round(step, 4), "context_gib": _context(device)}
-
-
-def _save_fresh(base: Any, config: TrainConfig, folder: Path) -> None:
-    """An adapter as a training would begin with it."""
-    adapter = attach(base, config.adapter, config.clip)
-    save_adapter(adapter, folder, base.spec.name, base.fingerprint, config.clip)
-    del adapter
-    base.unload("transformer")
-
-
-def planned_prediction(folder: Path, options: TrainOptions, offload: Offload) -> dict[str, Any]:
-    """The same of `fca plan --predict`."""
-    plan = plan_prediction(Workspace(folder), replace(options, base=str(folder)), gpus=1)
-    memory = plan.memory.get(offload, plan.memory["none"])  # on the CPU there is no other
-    sizes = {phase.name: phase.device_least or phase.host_least for phase in memory.phases}
-    encode = max(sizes[name] for name in sizes if name == "captions" or name.startswith("given frames"))
-    denoising = max(sizes["conditions"], sizes["denoising"])
-    names = {"encode": encode, "loading": sizes["loading"], "conditions": denoising, "denoising": denoising}
-    names |= {"decode": sizes["decoding"], "card": card_for(memory.needed)}
-    return {"planned": {name: _gib(size) for name, size in names.items()}}
-
-
-def limit_memory(device: str, gib: float | None) -> None:
-    """Of this process, on a CUDA device; None for all there is."""
-    if device.startswith("cuda"):
-        whole = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / whole) if gib else 1.0)
-
-
-def _encoded(base: Any, pixels: np.ndarray, init: int, peaks: Peaks, cap: float | None) -> tuple[Any, Any, Any]:
-    """Conditions, those of the empty caption, and latents of the clip: one encoder after the other, as `fca train` does it."""
-
-    def encoded() -> tuple[Any, Any, Any]:
-        try:
-            with peaks.phase("encode"):
-                texts = [base.encode_text([text]) for text in (TEXT, "")]
-                base.unload("text_encoder")
-                init_latents, latents = base.encode_init(pixels[:init])[None], base.encode_video(pixels)
-                base.unload("vae")
-                image = base.encode_image(pixels[:init])[None]
-                given, null = (Given(init_latents=init_latents, text=text, text_mask=mask, image=image) for text, mask in texts)
-                return given, null, latents
-        finally:
-            base.unload("text_encoder", "image_encoder", "vae")
-
-    try:
-        return encoded()
-    except (OutOfMemory, RuntimeError) as error:
-        if cap is None or not (isinstance(error, OutOfMemory) or memory_of(error)):
-            raise
-        said = str(error).splitlines()[0]
-    limit_memory(base.device.type, None)
-    found = encoded()
-    peaks.phases["encode"] |= {"out_of_memory": said}
-    limit_memory(base.device.type, cap)
-    return found
-
-
-def _drawn(base: Any, config: TrainConfig) -> tuple[Given, Given, torch.Tensor]:
-    """Random conditions, the same for the empty caption, and latents of a clip, in the shapes of encoded ones."""
-    given = given_of(base, config, 1)
-    for part in (given.init_latents, given.text, given.image):
-        part.normal_()
-    return given, given, torch.randn(base.latent_shape(config.clip)).to(base.dtype)
-
-
-def _train(
-    base: Any,
-    adapter: Any,
-    encoded: dict[str, Any],
-    null: tuple[Any, Any],
-    config: TrainConfig,
-    run: Path,
-    peaks: Peaks,
-    turns: Turns,
-) -> dict[str, Any]:
-    """The run itself, by `fit`: steps, and the checkpoint at the end."""
-    subject = Subject(
-        base=base,
-        adapter=adapter,
-        write_adapter=lambda folder: save_adapter(adapter, folder, config.base, config.base_fingerprint, config.clip),
-        train=OneClip(encoded, config.batch_size * config.accumulate),
-        held_out=None,
-        null=null,
-        unpack=lambda batch: {key: value.to(base.device) if torch.is_tensor(value) else value for key, value in batch.items()},
-    )
-
-    def take_turns(event: Event) -> None:
-        if isinstance(event, Progress) and event.phase == "train" and event.done in (WARM, config.steps):
-            turns.take(alone=event.done == WARM)
-
-    with turns.taken(), peaks.phase("training and saving"):
-        fit(subject, config, run, Session(workers=0, checkpoint_seconds=1e9), take_turns)
-    rows = [json.loads(line) for line in (run / "speed.jsonl").read_text().splitlines()]
-    losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines() if "loss" in line]
-    seconds = [row["seconds"] for row in rows[WARM + 1 :]]  # the one after the warm ones has waited for its turn
-    return {"seconds_per_clip": round(statistics.median(seconds) / config.accumulate, 4), "losses": losses}
-
-
-def _seconds(base: Any, adapter: Any, given: Given, null: Given, latents: Any, turns: Turns) -> dict[str, float]:
-    """Of a denoising step, both halves of guidance, with the adapter and without; of the base's own forward and backward pass
-    through its activations alone."""
-    x, device = latents[None].to(base.dtype).to(base.device), base.device
-    halves, text = null.cat(given).to(device), null.text.to(device)
-    two, t = x.repeat(2, 1, 1, 1, 1), torch.tensor([500, 500], device=device)
-    with torch.no_grad():
-        conditioning = adapter.condition(base, halves)
-
-    def adapted() -> None:
-        with torch.no_grad():
-            adapter.denoise(base, two, t, halves.text, conditioning)
-
-    def alone() -> None:
-        with torch.no_grad(), set_aside(base.transformer):
-            base.denoise(two, t, halves.text)
-
-    def floor() -> None:
-        with set_aside(base.transformer), repeatable() if device.type == "cuda" else nullcontext():
-            base.denoise(x.requires_grad_(), t[:1], text).float().square().mean().backward()
-
-    calls = {"adapted": adapted, "alone": alone, "floor": floor}
-    with turns.taken():
-        for call in calls.values():
-            call()
-    with turns.taken(alone=True):
-        return {name: _median(call, device) for name, call in calls.items()}
+def planned(folder: Path, case: Case) -> dict[str, Any]:
+    """GiB of each phase on a CUDA device, by the names of the measured ones, and of the card that they need."""
+    workspace = Workspace(folder)
+    options: TrainOptions = replace(case.all_options, base=str(folder / case.base))
+    names: dict[str, int] = {}
+    if case.kind == "predict":
+        plans = plan_prediction(workspace, options, gpus=1).memory
+        memory = plans.get(case.offload, plans["none"])  # on the CPU there is no other
+        sizes = {phase.name: phase.device_least or phase.host_least for phase in memory.phases}
+        denoising = max(sizes["conditions"], sizes["denoising"])
+        names["encode"] = max(sizes[name] for name in sizes if name == "captions" or name.startswith("given frames"))
+        names |= {"loading": sizes["loading"], "conditions": denoising, "denoising": denoising, "decode": sizes["decoding"]}
+    else:
+        memory = plan(workspace, options, gpus=1).memory
+        for ours, theirs in PHASES_OF_PLAN.items():
+            phases = [phase for phase in memory.phases if phase.name.startswith(theirs)]
+            fits = case.card is not None and all(card_for(phase.device) <= case.card * 1e9 for phase in phases)
+            names[ours] = max(phase.device if fits else phase.device_least for phase in phases)
+    return {name: _gib(size) for name, size in names.items()} | {"card": _gib(card_for(memory.needed))}
 
 
 def _median(call: Callable[[], Any], device: torch.device) -> float:
@@ -337,34 +332,15 @@ def _gib(size: int) -> float:
     return round(size / 2**30, 3)
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("options", type=json.loads)
-    parser.add_argument("--cap", type=float, help="GiB")
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--timed", action="store_true")
-    parser.add_argument("--turns", type=Path)
+    parser.add_argument("part", choices=list(CASES))
+    parser.add_argument("number", type=int)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--predict", choices=["none", "model", "sequential"])
     parser.add_argument("--plan", action="store_true")
     said = parser.parse_args()
-    options, turns = TrainOptions(**said.options), Turns(said.turns)
-    try:
-        if said.predict and said.plan:
-            result = planned_prediction(said.folder, options, said.predict)
-        elif said.predict:
-            result = predict(said.folder, options, said.predict, said.device, said.cap, turns)
-        elif said.plan:
-            result = planned(said.folder, options)
-        else:
-            result = measure(said.folder, options, said.steps, said.device, said.cap, said.timed, turns)
-    except (OutOfMemory, RuntimeError) as error:
-        if not isinstance(error, OutOfMemory) and not memory_of(error):
-            raise
-        result = {"out_of_memory": str(error).splitlines()[0]}
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    case = list(CASES[said.part]())[said.number]
+    print(
+        json.dumps(planned(said.folder, case) if said.plan else Measuring(said.folder, case, said.device, Turns(None)).found())
+    )

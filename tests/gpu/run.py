@@ -1,6 +1,6 @@
 """All that needs a GPU, in one run: memory and speed at the real shapes, CUDA tests, training of the miniature.
 
-    python tests/gpu/run.py OUT [--minutes 9] [--only memory|predict|speed|tests|mini] [--every N] [--work FOLDER]
+    python tests/gpu/run.py OUT [--minutes 9] [--only encode|memory|predict|speed|tests|mini] [--every N] [--work FOLDER]
 
 Writes OUT/gpu-<date>.json and .md; commit them under tests/benchmarks/results/. Memory: CogVideoX-2B, 5B and 1.5-5B with
 random weights at their real sizes, each kept to what the card it is meant for has, with the options for it, beside what
@@ -12,31 +12,27 @@ tables, the rest goes on. --every N: each Nth case only, to see whether all work
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cases import Case, memory_cases, predict_cases, speed_cases
-from tables import as_text
+from cases import CASES, Case
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-AT_ONCE, PLANS = 8, 4
+AT_ONCE, PLANS = 9, 4
 """Cases measured and planned at the same time."""
-SPARE, CONTEXT, MAIN = 4, 0.7, 100
+SPARE, CONTEXT, MAIN = 4, 0.7, 105
 """GiB: of the device that cases at the same time leave free, of each process beside its allocator's, of main memory for all."""
-STEPS = {False: 3, True: 6}
-"""Of a training by whether it is timed; see measure.py."""
 MINI = (
     "toy raw --clips 64",
     "prepare ssv2 raw",
@@ -49,199 +45,241 @@ MINI = (
     "eval --run straight --gpus 1 --limit 4",
 )
 """The whole loop on the GPU; a training in one go, and one that is stopped on the way and continued."""
-
-
-class Shared:
-    """Memory of the device and main memory, for cases at the same time; GiB."""
-
-    def __init__(self, device: float, main: float) -> None:
-        self.whole = self.free = (device, main)
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def room_for(self, device: float, main: float) -> Iterator[None]:
-        device, main = min(device, self.whole[0]), min(main, self.whole[1])
-        with self._changed:
-            self._changed.wait_for(lambda: self.free[0] >= device and self.free[1] >= main)
-            self.free = self.free[0] - device, self.free[1] - main
-        try:
-            yield
-        finally:
-            with self._changed:
-                self.free = self.free[0] + device, self.free[1] + main
-                self._changed.notify_all()
+TESTS = ["-m", "pytest", "-q", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider", "tests"]
 
 
 @dataclass
-class Run:
-    """What this run has found, and until when it may go on."""
+class Job:
+    """What one child process does: it writes what it found into a file."""
 
-    out: Path
+    name: str
+    work: Callable[[], Any]
+    device: float = 0
+    main: float = 0
+    """GiB that it takes at most."""
+    kind: str = ""
+    """"measure" and "plan" are limited in number."""
+    ready: Callable[[], bool] = lambda: True
+    process: Any = None
+    started: float = 0
+    found: Any = None
+    took: float = 0
+
+
+@dataclass
+class Jobs:
+    """Child processes beside each other, as far as memory goes; forked, so that all begin with everything imported. This
+    process itself never touches CUDA."""
+
     work: Path
     end: float
-    every: int
-    found: dict[str, Any]
-    device: str = "cuda"
+    device: float
+    waiting: list[Job] = field(default_factory=list)
+    running: list[Job] = field(default_factory=list)
 
-    def left(self) -> float:
-        return self.end - time.monotonic()
+    def run(self, done: Callable[[Job], None]) -> None:
+        """All of them, in their order as far as they fit; `done` with each as it ends or when the time is over."""
+        while self.waiting or self.running:
+            for job in [job for job in self.running if not job.process.is_alive()]:
+                self._end(job, done)
+            if time.monotonic() > self.end:
+                for job in self.running:
+                    job.process.terminate()
+                for job in self.running + self.waiting:
+                    job.found = {"failed": "no time left"}
+                    done(job)
+                return
+            for job in [job for job in self.waiting if job.ready() and self._fits(job)]:
+                if self._fits(job):
+                    self._start(job)
+            time.sleep(0.1)
 
-    def call(self, words: list[str], least: float = 20.0, folder: Path = ROOT) -> tuple[int, str]:
-        """Exit status and last output of a Python process in a folder, ended when the time is over."""
-        if self.left() < least:
-            return 1, "no time left"
-        try:
-            done = subprocess.run(
-                [sys.executable, *words],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=self.left(),
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
-            )
-        except subprocess.TimeoutExpired:
-            return 1, "no time left"
-        if done.returncode == 0:
-            return 0, (done.stdout or done.stderr).strip()
-        return done.returncode, (done.stderr.strip() or done.stdout.strip())[-4000:]
+    def _fits(self, job: Job) -> bool:
+        beside = [other for other in self.running if job.kind and other.kind == job.kind]
+        device, main = (sum(getattr(other, of) for other in self.running) for of in ("device", "main"))
+        few = len(beside) < {"measure": AT_ONCE, "plan": PLANS}.get(job.kind, 99)
+        return few and (not device or device + job.device <= self.device) and (not main or main + job.main <= MAIN)
 
-    def write(self) -> None:
-        """The tables as they are now."""
-        stem = self.out / f"gpu-{self.found['date'][:10]}"
-        stem.with_suffix(".json").write_text(json.dumps(self.found, indent=1) + "\n")
-        stem.with_suffix(".md").write_text(as_text(self.found))
+    def _start(self, job: Job) -> None:
+        path = self._path(job)
+        job.process = multiprocessing.get_context("fork").Process(target=_child, args=(job.work, path))
+        job.started = time.monotonic()
+        job.process.start()
+        self.waiting.remove(job)
+        self.running.append(job)
+
+    def _end(self, job: Job, done: Callable[[Job], None]) -> None:
+        self.running.remove(job)
+        job.took = round(time.monotonic() - job.started, 1)
+        path = self._path(job)
+        job.found = json.loads(path.read_text()) if path.exists() else {"failed": _end_of(path.with_suffix(".log"))}
+        done(job)
+
+    def _path(self, job: Job) -> Path:
+        return self.work / f"{job.name.replace(' ', '-')}.json"
+
+
+def _child(work: Callable[[], Any], path: Path) -> None:
+    """In a process of its own."""
+    with path.with_suffix(".log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        found = work()
+    except BaseException:
+        found = {"failed": traceback.format_exc()[-3000:]}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found))
+    part.rename(path)
+
+
+def _end_of(log: Path) -> str:
+    return (log.read_text()[-2000:] if log.exists() else "") or "ended without a word"
 
 
 def main() -> None:
-    parts = ("tests", "mini", "memory", "predict", "speed")
+    parts = ("tests", "mini", *CASES)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--only", action="append", choices=parts)
+    parser.add_argument("--base", help="only the cases of this one")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--commit", help="where this is a copy without its history")
     parser.add_argument("--work", type=Path, default=Path("/tmp/fca-gpu"), help="random bases, 40 GB")
     said = parser.parse_args()
     for folder in (said.out, said.work):
         folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     started, chosen = time.monotonic(), said.only or parts
     found = {"date": datetime.now(UTC).isoformat()[:19], **machine(said.commit)}
-    run = Run(said.out.resolve(), said.work.resolve(), started + 60 * said.minutes, said.every, found)
-    with ThreadPoolExecutor(1) as aside:  # light on the card: beside the writing of the bases
-        light = [aside.submit(part, run) for name, part in (("tests", cuda_tests), ("mini", miniature)) if name in chosen]
-        cases = {"memory": memory_cases, "predict": predict_cases, "speed": speed_cases}
-        measure_all(run, {name: list(make())[:: run.every] for name, make in cases.items() if name in chosen})
-        for part in light:
-            part.result()
-    found["took"] = round(time.monotonic() - started)
-    run.write()
-    print(as_text(found))
+    cases = {name: [case for case in make() if said.base in (None, case.base)][:: said.every] for name, make in CASES.items()}
+    cases = {name: of for name, of in cases.items() if name in chosen}
+    light = {name: part for name, part in (("tests", cuda_tests), ("mini", miniature)) if name in chosen}
+    measure_all(found, cases, light, said.out.resolve(), said.work.resolve(), started + 60 * said.minutes, "cuda")
 
 
 def machine(commit: str | None) -> dict[str, Any]:
-    """Hardware, versions and commit."""
+    """Hardware, versions and commit, by another process: this one is to be forked."""
+    words = "import torch; gpu = torch.cuda.get_device_properties(0); print(gpu.name, gpu.total_memory, sep='|')"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit("error: no CUDA device is available here; this script measures one")
     import torch
 
-    if not torch.cuda.is_available():
-        sys.exit("error: no CUDA device is available here; this script measures one")
+    name, size = done.stdout.split("|")
     if commit is None:
         words = ["git", "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    gpu = torch.cuda.get_device_properties(0)
     return {
-        "device": f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB",
-        "device_gib": gpu.total_memory / 2**30,
+        "device": f"{name}, {int(size) / 2**30:.0f} GiB",
+        "device_gib": int(size) / 2**30,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": commit or "unknown",
     }
 
 
-def cuda_tests(run: Run) -> None:
-    status, said = run.call(["-m", "pytest", "-q", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider", "tests"])
-    run.found["tests"] = {"passed": status == 0, "said": said.splitlines()[-1] if status == 0 else said}
+def measure_all(
+    found: dict[str, Any],
+    cases: dict[str, list[Case]],
+    light: dict[str, Callable[[Path], Any]],
+    out: Path,
+    work: Path,
+    end: float,
+    device: str,
+) -> None:
+    """Every case as soon as its base is there and there is room for it, its plan beside it; the tables after each."""
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for CUDA does not start it
+    from measure import Measuring, planned
+    from tables import as_text
+    from turns import Turns
 
-
-def measure_all(run: Run, parts: dict[str, list[Case]]) -> None:
-    """Each case, as soon as its base is there and there is room for it; its plan beside it."""
-    if not any(parts.values()):
-        return
-    shared = Shared(run.found["device_gib"] - SPARE, MAIN)
-    with ThreadPoolExecutor(1) as writing, ThreadPoolExecutor(AT_ONCE) as measuring, ThreadPoolExecutor(PLANS) as planning:
-        names = dict.fromkeys(case.base for cases in parts.values() for case in cases)
-        written = {name: writing.submit(_base, run, name) for name in names}
-        rows = {
-            name: [
-                (measuring.submit(_measured, run, case, written, shared), planning.submit(_planned, run, case, written))
-                for case in cases
-            ]
-            for name, cases in parts.items()
-        }
-        if "speed" in parts:
-            run.found["attention"] = _attention(run, written)
-        for name, all_done in rows.items():
-            run.found[name] = []
-            for measured, planned in all_done:
-                run.found[name].append(measured.result() | planned.result())
-                run.write()
-
-
-def _measured(run: Run, case: Case, written: dict[str, Future[bool]], shared: Shared) -> dict[str, Any]:
-    row: dict[str, Any] = {"base": case.base, "shape": case.shape, "card": case.card, "cap": case.cap, "options": case.options}
-    row |= {"offload": case.offload} if case.offload else {}
-    if not written[case.base].result():
-        return row | {"failed": "the base could not be written"}
-    with shared.room_for(case.device_gib + CONTEXT, case.main_gib):
-        return row | _by_measure(run, case, "--steps", str(STEPS[case.timed]), "--turns", str(run.work))
-
-
-def _planned(run: Run, case: Case, written: dict[str, Future[bool]]) -> dict[str, Any]:
-    if case.timed or not written[case.base].result():
-        return {}
-    plan = _by_measure(run, case, "--plan")
-    return {"planned": plan.get("planned", {}), **({"no_plan": plan["failed"]} if "failed" in plan else {})}
-
-
-def _by_measure(run: Run, case: Case, *more: str) -> dict[str, Any]:
-    words = [str(HERE / "measure.py"), str(run.work / case.base), *case.arguments, "--device", run.device, *more]
     started = time.monotonic()
-    status, said = run.call(words, least=30)
-    found = json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said}
-    return found | {"took": round(time.monotonic() - started, 1)}
+    jobs = Jobs(work, end, found["device_gib"] - SPARE)
+    bases = list(dict.fromkeys(case.base for of in cases.values() for case in of))
+    rows: dict[str, dict[str, Any]] = {}
+
+    def written(base: str) -> bool:
+        return (work / base / "model_index.json").is_file()
+
+    def done(job: Job) -> None:
+        part, _, rest = job.name.partition(" ")
+        if part in cases:
+            key, _, what = rest.partition(" ")
+            more = {"planned" if "failed" not in job.found else "no_plan": job.found} if what else job.found
+            rows[f"{part} {key}"] |= more | ({} if what else {"took": job.took})
+        elif part == "bases":
+            if job.found:
+                found["failed"] = job.found["failed"]
+        else:
+            found[part] = job.found
+        found["took"] = round(time.monotonic() - started)
+        stem = out / f"gpu-{found['date'][:10]}"
+        stem.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+        stem.with_suffix(".md").write_text(as_text(found))
+
+    if bases:
+        write = [base for base in bases if not written(base)]
+        jobs.waiting.append(Job("bases", lambda: write_bases(work, write, device)))
+    for name, part in light.items():
+        jobs.waiting.append(Job(name, lambda part=part: part(work)))
+    if "speed" in cases:
+        jobs.waiting.append(Job("attention", lambda: attention(work, device), device=4))
+    for part, of in cases.items():
+        found[part] = []
+        for number, case in enumerate(of):
+            row = {"base": case.base, "shape": case.shape, "card": case.card, "cap": case.cap, "options": case.options}
+            rows[f"{part} {number}"] = row | ({"offload": case.offload} if case.kind == "predict" else {})
+            found[part].append(rows[f"{part} {number}"])
+            ready = lambda case=case: written(case.base)  # noqa: E731
+            measured = lambda case=case: Measuring(work, case, device, Turns(work)).found()  # noqa: E731
+            name = f"{part} {number}"
+            jobs.waiting.append(Job(name, measured, case.device_gib + CONTEXT, case.main_gib, "measure", ready))
+            if case.kind != "time":
+                jobs.waiting.append(Job(f"{name} plan", lambda case=case: planned(work, case), 0, 1, "plan", ready))
+    assert "bitsandbytes" not in sys.modules, "it has started CUDA, and forks cannot use it"
+    jobs.run(done)
 
 
-def _attention(run: Run, written: dict[str, Future[bool]]) -> Any:
-    """When the bases are written, in a turn of its own."""
-    for name in written.values():
-        name.result()
-    status, said = run.call([str(HERE / "attention.py"), "--device", run.device, "--turns", str(run.work)])
-    return json.loads(said.splitlines()[-1]) if status == 0 else {"failed": said}
+def write_bases(work: Path, names: list[str], device: str) -> None:
+    from random_base import write_random_base  # bitsandbytes comes with it, and it starts CUDA
+
+    for name in names:
+        write_random_base(work, name, device)
 
 
-def _base(run: Run, name: str) -> bool:
-    """Write the random base, once."""
-    status, said = run.call([str(HERE / "random_base.py"), str(run.work), name])
-    if status:
-        run.found.setdefault("failed", []).append(f"{name}: {said}")
-    return status == 0
+def attention(work: Path, device: str) -> Any:
+    """In a turn of its own."""
+    words = [sys.executable, str(HERE / "attention.py"), "--device", device, "--turns", str(work)]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    return json.loads(ran.stdout.splitlines()[-1]) if ran.returncode == 0 else {"failed": ran.stderr[-2000:]}
 
 
-def miniature(run: Run) -> None:
+def cuda_tests(work: Path) -> dict[str, Any]:
+    ran = subprocess.run([sys.executable, *TESTS], cwd=ROOT, capture_output=True, text=True)
+    said = ran.stdout.strip() or ran.stderr.strip()
+    return {"passed": ran.returncode == 0, "said": said.splitlines()[-1] if ran.returncode == 0 else said[-6000:]}
+
+
+def miniature(work: Path) -> dict[str, Any]:
     """The four commands with the miniature, on the GPU: what each says at its end, and how long it took beside other work;
     whether the continued training is the one in one go, and a prediction the same with each way to offload."""
-    folder = run.work / f"loop-{time.time_ns()}"
+    folder = work / f"loop-{time.time_ns()}"
     folder.mkdir()
-    run.found["mini"] = []
+    lines = []
     for line in MINI:
         clip = next((folder / "data").glob("*/val/videos/*.mp4"), "") if "{clip}" in line else ""
         started = time.monotonic()
-        status, said = run.call(["-m", "fcacli", *line.format(clip=clip).split()], folder=folder)
-        took = round(time.monotonic() - started, 1)
-        run.found["mini"].append({"line": line, "status": status, "seconds": took, "said": said[-600:]})
-    run.found["same"] = {
+        words = [sys.executable, "-m", "fcacli", *line.format(clip=clip).split()]
+        ran = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        took, said = round(time.monotonic() - started, 1), (ran.stderr + ran.stdout).strip()
+        lines.append({"line": line, "status": ran.returncode, "seconds": took, "said": said[-600:]})
+    same = {
         "stopped and continued": _same(folder.glob("runs/*/checkpoints/step-000400/adapter.safetensors"), 2),
         "predictions": _same(folder.glob("predicted/*/frames/*15.png"), 3),
     }
+    return {"lines": lines, "same": same}
 
 
 def _same(files: Iterable[Path], least: int) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
-PHASES = ("encode", "training and saving", "validation", "decode")
+PHASES = ("training and saving", "validation", "decode")
 OF_PREDICTIONS = ("encode", "loading", "conditions", "denoising", "decode")
 """Conditions with one denoising step, and with some."""
 
@@ -15,6 +15,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"failed: {said}" for said in found.get("failed", [])]
     if "tests" in found:
         lines += ["## CUDA tests", "", "```", found["tests"]["said"], "```", ""]
+    if "encode" in found:
+        lines += ["## Encoding, the same for all bases", "", *_memory_table(found["encode"], ("encode",), "")]
     if "memory" in found:
         lines += ["## Trainings", "", *_summary(found["memory"]), *_memory_table(found["memory"], PHASES, "seconds_per_clip")]
     if "predict" in found:
@@ -25,7 +27,7 @@ def as_text(found: dict[str, Any]) -> str:
         lines += ["## Kernels of attention", "", *_attention_table(found["attention"])]
     if "mini" in found:
         lines += ["## The miniature on the GPU", ""]
-        for row in found["mini"]:
+        for row in found["mini"].get("lines", []):
             lines += [
                 f"`fca {row['line']}`: exit status {row['status']}, {row['seconds']} s",
                 "",
@@ -34,7 +36,9 @@ def as_text(found: dict[str, Any]) -> str:
                 "```",
                 "",
             ]
-        same = ", ".join(f"{what}: {'the same' if yes else 'NOT the same'}" for what, yes in found.get("same", {}).items())
+        same = ", ".join(
+            f"{what}: {'the same' if yes else 'NOT the same'}" for what, yes in found["mini"].get("same", {}).items()
+        )
         lines += [f"Bit by bit, {same}.", ""]
     return "\n".join(lines) + "\n"
 
@@ -51,8 +55,10 @@ def _summary(rows: Sequence[Row]) -> list[str]:
     ]
     for row in rows:
         where = f"{row['base']} {row['shape']}, {row['card']:g} GB"
-        if "phases" not in row or any("out_of_memory" in phase for phase in row["phases"].values()):
+        if "out_of_memory" in row:
             lines.append(f"- {where}: **does not fit**")
+        elif "phases" not in row:
+            lines.append(f"- {where}: not measured")
         else:
             peak = max(phase.get("reserved_gib", 0) for phase in row["phases"].values())
             lines.append(f"- {where}: {peak / row['cap']:.0%}")
@@ -61,17 +67,16 @@ def _summary(rows: Sequence[Row]) -> list[str]:
 
 def _memory_table(rows: Sequence[Row], names: Sequence[str], seconds: str) -> list[str]:
     """Each phase as measured and, behind it, as planned."""
-    unit = "s/clip" if seconds == "seconds_per_clip" else "s/denoising step"
+    unit = {"seconds_per_clip": "s/clip", "seconds_per_step": "s/denoising step"}.get(seconds, "")
     phases = [f"{phase}, GiB (planned)" for phase in names]
     lines = _head(["base", "T x H x W", "card, GB", "options", *phases, "reserved / allocated", "context, GiB", unit])
     for row in rows:
         plan = row.get("planned", {})
         cells = [row["base"], row["shape"], f"{row['card']:g}" if row["card"] else "", _options(row)]
-        if "phases" in row:
-            cells += [_phase(row["phases"][phase], plan.get(phase)) for phase in names]
-            cells += [_fragmentation(row["phases"].values()), str(row["context_gib"] or ""), str(row[seconds])]
-        else:
-            cells += [f"{row.get('out_of_memory') or row.get('failed', '')} ({plan})", *[""] * (len(names) + 2)]
+        phases = row.get("phases", {})
+        cells += [_phase(phases.get(phase, {}), plan.get(phase)) for phase in names]
+        cells += [_fragmentation(phases.values()), str(row.get("context_gib") or "")]
+        cells.append(row.get("out_of_memory") or row.get("failed") or str(row.get(seconds, "")))
         lines.append("| " + " | ".join(cells) + " |")
     said = "Allocated, and in brackets what the plan says of it. Seconds are those of one step with the card for itself."
     return [*lines, "", said, ""]
@@ -79,7 +84,7 @@ def _memory_table(rows: Sequence[Row], names: Sequence[str], seconds: str) -> li
 
 def _fragmentation(phases: Any) -> str:
     """Of the phase that reserves the most."""
-    most = max(phases, key=lambda phase: phase.get("reserved_gib", 0))
+    most = max(phases, key=lambda phase: phase.get("reserved_gib", 0), default={})
     return f"{most['reserved_gib'] / most['allocated_gib']:.3f}" if most.get("allocated_gib") else ""
 
 
@@ -122,5 +127,5 @@ def _options(row: Row) -> str:
 
 
 def _phase(found: Row, planned: float | None) -> str:
-    said = "does not fit, without cap: " if "out_of_memory" in found else ""
-    return f"{said}{found.get('allocated_gib', '')} ({planned if planned is not None else 'no plan'})"
+    measured, plan = found.get("allocated_gib", ""), planned if planned is not None else "no plan"
+    return f"{measured} ({plan}{f', {planned / measured - 1:+.0%}' if measured and planned else ''})"

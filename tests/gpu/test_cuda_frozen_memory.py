@@ -1,5 +1,6 @@
 """The frozen base's memory on a CUDA device: the same bits with swapped blocks, the bytes that were planned."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,16 +72,22 @@ def test_waiting_in_main_memory_changes_no_bit(folder: Path, weights: BaseWeight
         assert all(torch.equal(*pair) for pair in zip(gradients(base), expected, strict=True))
 
 
+def requested() -> int:
+    """Bytes of tensors, without what the allocator leaves over in blocks of a megabyte."""
+    gc.collect()
+    return torch.cuda.memory_stats()["requested_bytes.all.current"]
+
+
 @pytest.mark.parametrize("weights", ["full", "fp8", "int8", "nf4"])
 @pytest.mark.parametrize("count", [0, 3])
 def test_the_planned_bytes_are_allocated(folder: Path, weights: BaseWeights, count: int) -> None:
     keeping = Keeping(base_weights=weights, block_swap=count)
     bare = load_base(resolve_base(str(folder)), dtype=torch.bfloat16)
     planned = frozen_bytes(bare.transformer, keeping, torch.bfloat16)
-    before = torch.cuda.memory_allocated()
+    before = requested()
     base = kept(folder, keeping)
     assert base.transformer is not None
-    assert abs(torch.cuda.memory_allocated() - before - planned.device) < 0.02 * planned.device
+    assert abs(requested() - before - planned.device) < 0.01 * planned.device
 
 
 def test_a_prediction_is_the_same_bits_whatever_waits(folder: Path, tmp_path: Path) -> None:

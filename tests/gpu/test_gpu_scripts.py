@@ -9,11 +9,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cases
 import pytest
 import torch
-from cases import CONTEXT, Case, memory_cases, predict_cases, speed_cases
-from run import Run, Shared, measure_all
+from cases import CASES, CONTEXT, Case
+from run import Job, Jobs
 from tables import OF_PREDICTIONS, PHASES, as_text
 from turns import Turns
 
@@ -23,31 +22,41 @@ HERE = Path(__file__).parent
 SMALL = {"precision": "fp32", "optimizer": "adamw8bit"}
 FRUGAL = {"base_weights": "int8", "block_swap": 2, "offload_optimizer": True, "offload_activations": True}
 FOUND = {"device": "none", "device_gib": 40, "date": "2026-01-02", "commit": "x", "torch": torch.__version__, "python": "3"}
+ALL = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(HERE)!r})
+from cases import SHAPES, Case
+from run import measure_all
+SHAPES["16x48x48"] = (16, 48, 48)
+small, frugal = {SMALL}, {FRUGAL}
+cases = {{
+    "encode": [Case("encode", "mini", "16x48x48", 24, small)],
+    "memory": [Case("train", "mini", "16x48x48", 24, small | frugal | {{"checkpointing": True}})],
+    "predict": [Case("predict", "mini", "16x48x48", 6, small, offload="sequential")],
+    "speed": [Case("time", "mini", "16x48x48", None, small)],
+}}
+out = Path.cwd()
+measure_all({FOUND}, cases, {{"mini": lambda work: {{"lines": []}}}}, out, out / "work", time.monotonic() + 600, "cpu")
+"""
+"""The bundled base on the CPU, as if it had been written."""
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """A run on the CPU, where the bundled base lies as if written."""
-    monkeypatch.setitem(cases.SHAPES, "16x48x48", (16, 48, 48))
+def test_configurations_are_measured_in_all_their_phases_and_planned(tmp_path):
     work = tmp_path / "work"
     shutil.copytree(MINI, work / "mini")
-    return Run(tmp_path, work, time.monotonic() + 600, 1, dict(FOUND), device="cpu")
-
-
-def test_configurations_are_measured_in_all_their_phases_and_planned(run, tmp_path):
-    kept = Case("mini", "16x48x48", 24, SMALL | FRUGAL | {"checkpointing": True})
-    timed = Case("mini", "16x48x48", None, SMALL, timed=True)
-    drawn = Case("mini", "16x48x48", 6, SMALL, offload="sequential")
-    measure_all(run, {"memory": [kept], "predict": [drawn], "speed": [timed]})
-    (trained,), (predicted,), (quick,) = (run.found[name] for name in ("memory", "predict", "speed"))
-    assert tuple(trained["phases"]) == ("encode", "training and saving", "validation", "decode")
+    subprocess.run([sys.executable, "-c", ALL], cwd=tmp_path, check=True, timeout=300)
+    found = json.loads((tmp_path / "gpu-2026-01-02.json").read_text())
+    (encoded,), (trained,), (predicted,), (quick,) = (found[name] for name in ("encode", "memory", "predict", "speed"))
+    assert not [row for row in (encoded, trained, predicted, quick) if "failed" in row]
+    assert tuple(encoded["phases"]) == ("encode",) and tuple(trained["phases"]) == PHASES
     assert tuple(predicted["phases"]) == OF_PREDICTIONS and set(predicted["planned"]) == {*OF_PREDICTIONS, "card"}
-    assert all(phase["seconds"] > 0 for row in (trained, predicted) for phase in row["phases"].values())
-    assert len(trained["losses"]) == 3 and len(quick["losses"]) == 6 and trained["seconds_per_clip"] > 0
-    assert set(trained["planned"]) == {*PHASES, "card"} and trained["planned"]["training and saving"] > 0
+    assert all(phase["seconds"] > 0 for row in (encoded, trained, predicted) for phase in row["phases"].values())
+    assert len(trained["losses"]) == 2 and len(quick["losses"]) == 5 and trained["seconds_per_clip"] > 0
+    assert set(trained["planned"]) == {"encode", *PHASES, "card"} and trained["planned"]["training and saving"] > 0
     assert set(quick["seconds"]) == {"adapted", "alone", "floor"} and min(quick["seconds"].values()) > 0
-    assert run.found["attention"]["small"]["chosen"]["same"] > 0
-    assert {path.name for path in run.work.iterdir()} == {"mini", "card.lock", "gate.lock"}, "the adapter is gone"
+    assert found["attention"]["small"]["chosen"]["same"] > 0
+    assert [path.name for path in work.iterdir() if path.is_dir()] == ["mini"], "the adapter is gone"
     text = (tmp_path / "gpu-2026-01-02.md").read_text()
     assert f"({trained['planned']['decode']})" in text and f"({predicted['planned']['decode']})" in text
     assert f"| {quick['seconds_per_clip'] / quick['seconds']['floor']:.3f} | 1.000 |" in text
@@ -60,16 +69,25 @@ def test_cases_that_did_not_fit_are_in_the_tables():
     assert text.count("all gone") == 3 and "- mini 16x48x48, 8 GB: **does not fit**" in text
 
 
-def test_cases_at_the_same_time_share_both_memories():
-    shared, most, lock = Shared(50, 30), [0.0, 0.0], threading.Lock()
+def test_jobs_share_both_memories_and_one_that_dies_or_has_no_time_is_told_of(tmp_path):
+    """Of a device of 50 GiB: whatever fits begins, in order."""
+    jobs, ended, most = Jobs(tmp_path, time.monotonic() + 4, 50), [], [0.0]
 
-    def use(device: float) -> None:
-        with shared.room_for(device, 12), lock:
-            most[:] = (max(most[0], 50 - shared.free[0]), max(most[1], 30 - shared.free[1]))
+    def job(name, device, seconds, **more):
+        return Job(name, lambda: time.sleep(seconds), device=device, main=12, kind="measure", **more)
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(use, [24, 24, 80, 16, 12] * 3))
-    assert 24 <= most[0] <= 50 and most[1] <= 24 and shared.free == (50, 30)
+    jobs.waiting += [job("a", 24, 0.3), job("b", 24, 0.3), job("c", 24, 0.3), job("d", 2, 0.1)]
+    jobs.waiting += [Job("e", lambda: sys.exit(3)), job("f", 2, 60), job("g", 2, 0, ready=lambda: False)]
+
+    def done(job):
+        ended.append((job.name, job.found))
+        most[0] = max(most[0], sum(other.device for other in jobs.running) + job.device)
+
+    jobs.run(done)
+    found = dict(ended)
+    assert found.keys() == set("abcdefg") and 26 <= most[0] <= 50
+    assert [found[name] for name in "abcd"] == [None] * 4 and [name for name, _ in ended].index("d") < 4
+    assert "SystemExit" in found["e"]["failed"] and found["f"] == found["g"] == {"failed": "no time left"}
 
 
 def test_who_times_has_the_card_alone_and_is_not_kept_waiting_by_newcomers(tmp_path):
@@ -100,16 +118,15 @@ def test_who_times_has_the_card_alone_and_is_not_kept_waiting_by_newcomers(tmp_p
 
 
 def test_a_card_has_a_context_beside_what_the_allocator_may_have():
-    assert Case("mini", "16x256x256", 24).cap * 2**30 + CONTEXT == pytest.approx(24e9)
+    assert Case("train", "mini", "16x256x256", 24).cap * 2**30 + CONTEXT == pytest.approx(24e9)
 
 
 def test_every_case_is_a_configuration_that_fca_train_takes():
     from fcacli.model.bases.published import published
-    from fcacli.workflows.train_options import TrainOptions, resolve
+    from fcacli.workflows.train_options import resolve
 
-    for case in [*memory_cases(), *predict_cases(), *speed_cases()]:
-        assert isinstance(case, Case)
-        options = TrainOptions(**json.loads(case.arguments[0]))
+    for case in [case for make in CASES.values() for case in make()]:
+        options = case.all_options
         config, transformer = resolve(options, resolve_base(case.base), "x", "x", bf16=True), published(case.base)
         if config.adapter.kind == "fca":
             heads, rest = divmod(config.adapter.width, transformer["attention_head_dim"])

@@ -1,5 +1,6 @@
 """The frozen base in fewer bits: what it computes, what it keeps, and that only the base is touched."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from fcacli.config import BaseWeights, FCAConfig, Keeping, LoRAConfig
 from fcacli.model.attach import attach, detach, load_adapter, save_adapter
-from fcacli.model.base_weights import FrozenLinear, NormalFloat4, RowScaled
+from fcacli.model.base_weights import FrozenLinear, NormalFloat4, RowScaled, store
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.frozen_memory import frozen_bytes
@@ -51,6 +52,21 @@ def output_and_gradients(base: CogVideoX, config: FCAConfig | LoRAConfig) -> tup
     output = adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given))
     output.square().mean().backward()
     return output.detach(), {name: parameter.grad for name, parameter in adapter.trainable()}
+
+
+@pytest.mark.parametrize("weights", ERRORS)
+def test_no_more_than_one_whole_layer_is_kept_while_the_base_is_rounded(weights: BaseWeights, monkeypatch) -> None:
+    """On a GPU, where the whole base may have no room."""
+    blocks = nn.ModuleList(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)) for _ in range(3)).requires_grad_(False)
+    whole = [weakref.ref(layer) for block in blocks for layer in block]
+    left = []
+    for kind in (NormalFloat4, RowScaled):
+        made = kind.__init__
+        monkeypatch.setattr(
+            kind, "__init__", lambda *args, made=made: (left.append(sum(ref() is not None for ref in whole)), made(*args))[1]
+        )
+    store(blocks, weights, torch.device("cpu"))
+    assert left == [6, 5, 4, 3, 2, 1] and not [ref for ref in whole if ref() is not None]
 
 
 @pytest.mark.parametrize("weights", ERRORS)

@@ -155,7 +155,10 @@ def load_base(spec: BaseSpec, device: str | torch.device = "cpu", dtype: torch.d
     if str(device) == "cpu":
         keep_freed_memory()
     else:
+        from fcacli.model.device_memory import growing_segments
+
         repeatable_products()
+        growing_segments()
     classes = {"cogvideox": CogVideoX}
     return classes[spec.family](spec, device, dtype)
 

@@ -101,12 +101,15 @@ def _kept(base: CogVideoX, transformer: Any) -> Any:
     from fcacli.model.sharding import shard
 
     blocks = getattr(transformer, seam.BLOCKS)
-    store(blocks, base.keeping.base_weights, base.device)
-    if base.keeping.shards > 1:
+    shared, swapped = base.keeping.shards > 1, spread(len(blocks), base.keeping.block_swap)
+    for index, block in enumerate(blocks):
+        store(block, base.keeping.base_weights, base.device)
+        if shared or index in swapped:
+            block.to("cpu")
+    if shared:
         shard(transformer, [part for block in blocks for part in seam.shared_parts(block)], base.device)
-    elif base.keeping.block_swap:
-        swapped = [blocks[index] for index in spread(len(blocks), base.keeping.block_swap)]
-        BlockSwap(transformer, swapped, seam.first_part, base.device)
+    elif swapped:
+        BlockSwap(transformer, [blocks[index] for index in swapped], seam.first_part, base.device)
     else:
         transformer.to(base.device)
     if base.keeping.compile:
