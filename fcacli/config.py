@@ -260,6 +260,8 @@ class TrainConfig:
     """Share the frozen blocks out among the processes, see model/sharding.py; changes no result."""
     vae_tiling: bool = False
     """Decode videos in overlapping tiles; validation, predict and eval alike."""
+    deterministic: bool = True
+    """On a CUDA device, take kernels that give the same bits each time, see training/kernels.py."""
     compile: bool = False
     """Run the blocks, frozen and trained, compiled by torch.compile; in validation, predict and eval too."""
     caption_dropout: float = 0.1

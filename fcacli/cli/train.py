@@ -187,6 +187,15 @@ def train(
         bool | None,
         by_base("--vae-tiling/--no-vae-tiling", MEMORY, "Decode videos in tiles.", default="for large frames"),
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        by_base(
+            "--deterministic/--no-deterministic",
+            OPTIMIZATION,
+            "On a GPU: the same bits each time, so that a continued run is the uninterrupted one. Long clips take longer.",
+            default="yes",
+        ),
+    ] = None,
     compile: Annotated[
         bool | None,
         by_base(
@@ -329,6 +338,7 @@ def train(
         block_swap=block_swap,
         shard_base=shard_base,
         vae_tiling=vae_tiling,
+        deterministic=deterministic,
         compile=compile,
         seed=seed,
         validate_every=validate_every,

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fcacli.model.functional import always_fused
+from fcacli.planning.live import Also
 
 GRAIN = 512
 """Bytes to which the caching allocator rounds (kMinBlockSize of CUDACachingAllocator)."""
@@ -46,13 +47,18 @@ def _layer_norm_in_float32(
         return torch.layer_norm(x, shape, weight, bias, eps, cudnn)
 
 
-def attention_workspace(operation: Any, args: Any) -> int:
+def attention_workspace(deterministic: bool) -> Also:
     """Bytes that the fused attention's backward pass takes while it runs."""
-    if operation is not FLASH_BACKWARD:
-        return 0
-    batch, heads, length, width = args[1].shape  # of the queries (B, H, S, c)
-    rounded, parts = -(-length // 128) * 128, -(-multiprocessors() // (batch * heads))
-    return batch * heads * rounded * (parts * -(-width // 32) * 32 + 1) * 4
+
+    def taken(operation: Any, args: Any) -> int:
+        if operation is not FLASH_BACKWARD:
+            return 0
+        batch, heads, length, width = args[1].shape  # of the queries (B, H, S, c)
+        rounded = -(-length // 128) * 128
+        parts = -(-multiprocessors() // (batch * heads)) if deterministic else 1
+        return batch * heads * rounded * (parts * -(-width // 32) * 32 + 1) * 4
+
+    return taken
 
 
 @cache

@@ -160,7 +160,9 @@ class Planner:
         same = self._in_traces(config)
         found = next((marks for traced, marks in self._trained if traced == same), None)
         if found is None:
-            found = at_depth(lambda layers: self.traced(self._train, layers, same), self._base.layers)
+            found = at_depth(
+                lambda layers: self.traced(self._train, layers, same, deterministic=same.deterministic), self._base.layers
+            )
             self._trained.append((same, found))
         return found
 
@@ -206,10 +208,10 @@ class Planner:
 
     # ---------------------------------------------------------------- traces
 
-    def traced(self, trace: Callable[..., Any], *arguments: Any) -> Any:
+    def traced(self, trace: Callable[..., Any], *arguments: Any, deterministic: bool = True) -> Any:
         """`trace(meter, *arguments)` on fakes."""
         on_cuda = self.kind == "cuda"
-        meter = Meter(cuda.GRAIN, cuda.attention_workspace) if on_cuda else Meter(also=convolution_workspace)
+        meter = Meter(cuda.GRAIN, cuda.attention_workspace(deterministic)) if on_cuda else Meter(also=convolution_workspace)
         device: AbstractContextManager[Any] = cuda.as_on_cuda() if on_cuda else nullcontext()
         with device, CountingFakes(meter):
             return trace(meter, *arguments)

@@ -55,6 +55,11 @@ class ShapedBase(CogVideoX):
         if layers is not None:
             self._configs["transformer"]["num_layers"] = layers
 
+    @property
+    def kind(self) -> Kind:
+        """Of the device that is planned for."""
+        return self._kind
+
     def again(self, layers: int | None = None, keeping: Keeping | None = None) -> ShapedBase:
         """The same with no part made yet, and so many layers; it swaps no blocks, see planning/frozen.py, and
         compiles none."""

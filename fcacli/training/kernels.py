@@ -20,7 +20,7 @@ def step_kernels(config: TrainConfig, device: torch.device) -> AbstractContextMa
     it was first traced with, whatever the order of training and validation: there it is left as it is.
     """
     if device.type == "cuda":
-        return repeatable()
+        return repeatable() if config.deterministic else nullcontext()
     slow = config.precision == "bf16" and not config.compile
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 

@@ -18,8 +18,8 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig, kind: str, proce
 
     def work(of: TrainConfig) -> tuple[object, ...]:
         step = (of.batch_size, of.accumulate, of.precision, of.checkpointing, of.optimizer, of.weights)
-        offloaded = (of.offload_optimizer, of.offload_gradients, of.offload_activations)
-        return of.base, of.clip, of.adapter, *step, *offloaded, of.base_weights, of.block_swap, of.shard_base, of.compile
+        offloaded = (of.offload_optimizer, of.offload_gradients, of.offload_activations, of.block_swap, of.shard_base)
+        return of.base, of.clip, of.adapter, *step, *offloaded, of.base_weights, of.deterministic, of.compile
 
     for run in reversed(workspace.all_runs()):
         try:

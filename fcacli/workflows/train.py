@@ -271,7 +271,7 @@ def require_fit(base: "CogVideoX", config: TrainConfig) -> None:
     width = config.adapter.width if isinstance(config.adapter, FCAConfig) else base.head_dim
     if width > base.d or width % base.head_dim:
         raise Misuse(f"--adapter-width {width} is not a multiple of {base.head_dim}, the base's head width, up to {base.d}")
-    if config.optimizer == "paged-adamw8bit" and base.device.type == "cpu":
+    if config.optimizer == "paged-adamw8bit" and base.kind == "cpu":
         raise Misuse(
             "--optimizer paged-adamw8bit keeps its state in pages that CUDA moves, and this is the CPU", "--optimizer adamw8bit"
         )

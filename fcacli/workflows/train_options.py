@@ -49,6 +49,7 @@ class TrainOptions:
     shard_base: bool | None = None
     vae_tiling: bool | None = None
     """None: for frames of more than TILED_ABOVE pixels."""
+    deterministic: bool | None = None
     compile: bool | None = None
     caption_dropout: float | None = None
     seed: int | None = None
@@ -82,7 +83,7 @@ PLACES = {
 """Options whose field lies inside a part of TrainConfig; the others are fields of TrainConfig itself."""
 SWITCHES = (
     *("offload_optimizer", "offload_gradients", "checkpointing", "offload_activations", "shard_base", "vae_tiling"),
-    "compile",
+    *("deterministic", "compile"),
 )
 """Options that are written --name or --no-name."""
 TILED_ABOVE = 2 * 256 * 256

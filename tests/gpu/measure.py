@@ -40,6 +40,7 @@ from fcacli.planning.training import given_of
 from fcacli.prediction.sampler import decode, encode_given_once, sample
 from fcacli.training.kernels import repeatable
 from fcacli.training.loop import Session, Subject, fit
+from fcacli.workflows.encode.batches import batches_of
 from fcacli.workflows.plan import plan
 from fcacli.workflows.plan_prediction import plan_prediction
 from fcacli.workflows.train_options import TrainOptions, resolve
@@ -49,9 +50,10 @@ from fcacli.workspace import Workspace
 TEXT = "pushing cup left"
 DENOISING = 3
 """Denoising steps: each takes the same memory and time."""
-STEPS = {"train": 2, "time": 5}
-"""Training steps. The first chooses kernels and compiles; of those that are timed it is beside others on the card, and the
-second has waited for its turn."""
+WARM = 1
+"""Steps of a timed training that choose kernels and compile, beside others on the card; the next one waits for its turn."""
+SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+"""Where checkpoints go, which are gigabytes."""
 
 
 class Peaks:
@@ -81,6 +83,7 @@ class Peaks:
                     "requested_gib": _gib(torch.cuda.memory_stats()["requested_bytes.all.peak"]),
                 }
             self.phases[name] = row
+            print(name, row, flush=True)
 
 
 class Measuring:
@@ -120,34 +123,37 @@ class Measuring:
 
     def encode(self) -> dict[str, Any]:
         base, init = self.base, self.clip.init_frames
-        with self.peaks.phase("encode"):
-            base.encode_text([TEXT, ""])
-            base.unload("text_encoder")
-            assert base.vae is not None  # loads it
-            with self.turns.taken():
-                base.encode_init(self.pixels[:init])
-                base.encode_video(self.pixels)
-            base.unload("vae")
-            base.encode_image(self.pixels[:init])
-            base.unload("image_encoder")
+        sizes = batches_of("cuda") if self.case.card is None else dict.fromkeys(WORK_OF_PLAN, 1)
+        videos = np.stack([self.pixels] * sizes["videos"])
+        with self.peaks.phase("captions"):
+            base.encode_text([TEXT] * sizes["captions"])
+        base.unload("text_encoder")
+        assert base.vae is not None  # loads it
+        with self.turns.taken(), self.peaks.phase("videos"):
+            base.encode_video(videos)
+            base.encode_init(videos[:, :init])
+        base.unload("vae")
+        with self.peaks.phase("images"):
+            base.encode_image(np.concatenate([self.pixels[:init]] * sizes["images"]))
         return {}
 
     def train(self) -> dict[str, Any]:
         given, latents, adapter = self.drawn()
-        saw = self.fitted(given, latents, adapter, alone_from=0)
+        saw = self.fitted(given, latents, adapter)
         self.turns.take(alone=False)
         of_the_gate = [parameter.detach().clone() for _, parameter in adapter.trainable()]  # loads the checkpoint beside it
         with self.peaks.phase("validation"):
             sampling = SampleConfig(steps=1, guidance=6.0)
             made = sample(self.base, adapter, given, given, self.base.latent_shape(self.clip), sampling)
         del of_the_gate
-        with self.peaks.phase("decode"):
-            decode(self.base, made, self.clip, self.pixels[: self.clip.init_frames])
+        if self.case.decodes:
+            with self.peaks.phase("decode"):
+                decode(self.base, made, self.clip, self.pixels[: self.clip.init_frames])
         return saw
 
     def time(self) -> dict[str, Any]:
         given, latents, adapter = self.drawn()
-        saw = self.fitted(given, latents, adapter, alone_from=1)
+        saw = self.fitted(given, latents, adapter)
         return saw | {"seconds": self.seconds(given, latents, adapter)}
 
     def predict(self) -> dict[str, Any]:
@@ -185,9 +191,12 @@ class Measuring:
         latents = torch.randn(self.base.latent_shape(self.clip)).to(self.base.dtype)
         return given, latents, attach(self.base, self.config.adapter, self.clip)
 
-    def fitted(self, given: Given, latents: torch.Tensor, adapter: Any, alone_from: int) -> dict[str, Any]:
-        """The training itself, by `fit`: steps, and the checkpoint at the end; the card for itself from that step on."""
-        config = replace(self.config, steps=STEPS[self.case.kind], warmup=0, validate_every=0)
+    def fitted(self, given: Given, latents: torch.Tensor, adapter: Any) -> dict[str, Any]:
+        """The training itself, by `fit`, with the checkpoint at its end. For its memory: of as many steps as there may be
+        something new in, the last clip and the optimizer's step are timed. For its speed: some steps."""
+        timed, config = self.case.kind == "time", self.config
+        steps = (3 if config.clip.frames > 16 else 5) if timed else 1 if config.offload_optimizer else 2
+        config = replace(config, steps=steps, warmup=0, validate_every=0)
         encoded = {
             "latents": latents,
             "init_latents": given.init_latents[0],
@@ -195,6 +204,18 @@ class Measuring:
             "text": given.text[0],
             "text_mask": given.text_mask[0],
         }
+        stamps: list[float] = []
+
+        def stamp() -> None:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            stamps.append(time.monotonic())
+
+        def unpacked(batch: Any) -> Any:
+            if not timed:
+                stamp()
+            return {key: value.to(self.device) if torch.is_tensor(value) else value for key, value in batch.items()}
+
         subject = Subject(
             base=self.base,
             adapter=adapter,
@@ -202,26 +223,29 @@ class Measuring:
             train=OneClip(encoded, config.accumulate),
             held_out=None,
             null=(given.text[0], given.text_mask[0]),
-            unpack=lambda batch: {
-                key: value.to(self.device) if torch.is_tensor(value) else value for key, value in batch.items()
-            },
+            unpack=unpacked,
         )
 
         def take_turns(event: Event) -> None:
-            if isinstance(event, Progress) and event.phase == "train" and event.done in (alone_from, config.steps):
-                self.turns.take(alone=event.done == alone_from)
+            if not isinstance(event, Progress) or event.phase != "train":
+                return
+            if event.done == config.steps:
+                stamp()
+                self.turns.leave()
+            elif event.done == (WARM if timed else 0):
+                self.turns.take(alone=True)
 
-        self.turns.take(alone=False)
-        with tempfile.TemporaryDirectory() as run:
+        if timed:
+            self.turns.take(alone=False)
+        with tempfile.TemporaryDirectory(dir=SCRATCH) as run:
             with self.peaks.phase("training and saving"):
                 fit(subject, config, Path(run), Session(workers=0, checkpoint_seconds=1e9), take_turns)
             rows = [json.loads(line) for line in (Path(run) / "speed.jsonl").read_text().splitlines()]
-            losses = [json.loads(line)["loss"] for line in (Path(run) / "log.jsonl").read_text().splitlines() if "loss" in line]
-        self.turns.leave()
-        seconds = statistics.median(row["seconds"] for row in rows[alone_from + 1 :])
+            logged = [json.loads(line) for line in (Path(run) / "log.jsonl").read_text().splitlines()]
+        steps_alone = [row["seconds"] for row in rows[WARM + 1 :]]
         return {
-            "seconds_per_clip": round(seconds / config.accumulate, 4),
-            "losses": losses,
+            "seconds_per_clip": round(statistics.median(steps_alone) if timed else stamps[-1] - stamps[-2], 4),
+            "losses": [line["loss"] for line in logged if "loss" in line],
             "parameters": adapter.parameter_count,
         }
 
@@ -287,8 +311,8 @@ class OneClip(Dataset[Sample]):
         return {"id": str(index), **self.encoded}
 
 
+WORK_OF_PLAN = ("captions", "videos", "images")
 PHASES_OF_PLAN = {
-    "encode": "encoding",
     "training and saving": "training step",
     "validation": "validation: sampling",
     "decode": "validation: decoding",
@@ -310,10 +334,13 @@ def planned(folder: Path, case: Case) -> dict[str, Any]:
         names |= {"loading": sizes["loading"], "conditions": denoising, "denoising": denoising, "decode": sizes["decoding"]}
     else:
         memory = plan(workspace, options, gpus=1).memory
-        for ours, theirs in PHASES_OF_PLAN.items():
-            phases = [phase for phase in memory.phases if phase.name.startswith(theirs)]
-            fits = case.card is not None and all(card_for(phase.device) <= case.card * 1e9 for phase in phases)
-            names[ours] = max(phase.device if fits else phase.device_least for phase in phases)
+        phases = {phase.name: phase.device if case.card is None else phase.device_least for phase in memory.phases}
+        names = {
+            ours: max(size for name, size in phases.items() if name.startswith(theirs))
+            for ours, theirs in PHASES_OF_PLAN.items()
+        }
+        if case.kind == "encode":
+            names = {what: phases[f"encoding {what}"] for what in WORK_OF_PLAN}
     return {name: _gib(size) for name, size in names.items()} | {"card": _gib(card_for(memory.needed))}
 
 

@@ -19,20 +19,26 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderM
 from fcacli.model.bases import MINI
 from fcacli.model.bases.published import published
 
+SHARED = "shared"
+"""Folder of what all bases have in common."""
+
+
+def write_shared(folder: Path, device: str) -> None:
+    """VAE, image encoder and text encoder, once."""
+    shared = folder.resolve() / SHARED
+    _write(shared / "vae", lambda: AutoencoderKLCogVideoX(**_config("vae")), device)
+    _write(shared / "clip", lambda: CLIPVisionModel(CLIPVisionConfig(**_config("clip-vit-large-patch14"))), device)
+    _write(shared / "text_encoder", lambda: T5EncoderModel(T5Config(**_config("t5-v1_1-xxl"))), device)
+    (shared / "written").touch()
+
 
 def write_random_base(folder: Path, name: str, device: str) -> Path:
-    """Write `name` (cogvideox-2b, cogvideox-5b, cogvideox1.5-5b) in bfloat16 below `folder`, once; returns its folder.
-
-    The text encoder, the same for all, is written once and linked.
-    """
-    base, shared = folder.resolve() / name, folder.resolve() / "shared"
+    """Write `name` (cogvideox-2b, cogvideox-5b, cogvideox1.5-5b) in bfloat16 below `folder`, once, with links to the shared
+    parts; returns its folder."""
+    base, shared = folder.resolve() / name, folder.resolve() / SHARED
     if (base / "model_index.json").is_file():
         return base
-    transformer, vae = _config(name), _config("vae")
-    _write(base / "transformer", lambda: CogVideoXTransformer3DModel(**transformer), device)
-    _write(shared / "vae", lambda: AutoencoderKLCogVideoX(**vae), device)
-    _write(shared / "text_encoder", lambda: T5EncoderModel(T5Config(**_config("t5-v1_1-xxl"))), device)
-    _write(shared / "clip", lambda: CLIPVisionModel(CLIPVisionConfig(**_config("clip-vit-large-patch14"))), device)
+    _write(base / "transformer", lambda: CogVideoXTransformer3DModel(**_config(name)), device)
     for part in ("vae", "text_encoder", "clip"):
         (base / part).symlink_to(shared / part, target_is_directory=True)
     shutil.copytree(MINI / "tokenizer", base / "tokenizer")
@@ -68,4 +74,5 @@ def _write(folder: Path, build: Callable[[], Any], device: str) -> None:
 
 
 if __name__ == "__main__":
+    write_shared(Path(sys.argv[1]), "cuda")
     write_random_base(Path(sys.argv[1]), sys.argv[2], "cuda")

@@ -15,11 +15,15 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
+import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,19 +37,18 @@ AT_ONCE, PLANS = 9, 4
 """Cases measured and planned at the same time."""
 SPARE, CONTEXT, MAIN = 4, 0.7, 105
 """GiB: of the device that cases at the same time leave free, of each process beside its allocator's, of main memory for all."""
-MINI = (
-    "toy raw --clips 64",
-    "prepare ssv2 raw",
-    "train --base mini --gpus 1 --steps 400 --run straight",
-    "train --base mini --gpus 1 --steps 400 --run stopped --max-minutes 0.1",
-    "train --gpus 1 --run stopped",
+BEFORE = ("toy raw --clips 64", "prepare ssv2 raw")
+TRAINED = "train --base mini --gpus 1 --steps 200"
+STRAIGHT = (
+    f"{TRAINED} --run straight",
     "predict {clip} caption --device cuda --run straight --out predicted/none",
     "predict {clip} caption --device cuda --run straight --offload model --out predicted/model",
     "predict {clip} caption --device cuda --run straight --offload sequential --out predicted/sequential",
     "eval --run straight --gpus 1 --limit 4",
 )
-"""The whole loop on the GPU; a training in one go, and one that is stopped on the way and continued."""
-TESTS = ["-m", "pytest", "-q", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider", "tests"]
+STOPPED = (f"{TRAINED} --run stopped --max-minutes 0.1", "train --gpus 1 --run stopped")
+"""The whole loop on the GPU; a training in one go, and beside it, on a copy of the data, one that is stopped and continued."""
+TESTS = ["-m", "pytest", "-q", "-m", "gpu", "-n", "3", "-p", "no:cacheprovider"]
 
 
 @dataclass
@@ -84,7 +87,8 @@ class Jobs:
                 self._end(job, done)
             if time.monotonic() > self.end:
                 for job in self.running:
-                    job.process.terminate()
+                    with suppress(ProcessLookupError):
+                        os.killpg(job.process.pid, signal.SIGKILL)
                 for job in self.running + self.waiting:
                     job.found = {"failed": "no time left"}
                     done(job)
@@ -93,6 +97,10 @@ class Jobs:
                 if self._fits(job):
                     self._start(job)
             time.sleep(0.1)
+
+    def has(self, name: str) -> bool:
+        """Whether such a job has still to end."""
+        return any(job.name == name for job in self.running + self.waiting)
 
     def _fits(self, job: Job) -> bool:
         beside = [other for other in self.running if job.kind and other.kind == job.kind]
@@ -120,7 +128,8 @@ class Jobs:
 
 
 def _child(work: Callable[[], Any], path: Path) -> None:
-    """In a process of its own."""
+    """In a process of its own, the first of its group."""
+    os.setpgid(0, 0)
     with path.with_suffix(".log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -138,7 +147,7 @@ def _end_of(log: Path) -> str:
 
 
 def main() -> None:
-    parts = ("tests", "mini", *CASES)
+    parts = ("tests", "mini", "attention", *CASES)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=9)
@@ -155,7 +164,9 @@ def main() -> None:
     found = {"date": datetime.now(UTC).isoformat()[:19], **machine(said.commit)}
     cases = {name: [case for case in make() if said.base in (None, case.base)][:: said.every] for name, make in CASES.items()}
     cases = {name: of for name, of in cases.items() if name in chosen}
-    light = {name: part for name, part in (("tests", cuda_tests), ("mini", miniature)) if name in chosen}
+    light = {
+        name: part for name, part in (("tests", cuda_tests), ("mini", miniature), ("attention", attention)) if name in chosen
+    }
     measure_all(found, cases, light, said.out.resolve(), said.work.resolve(), started + 60 * said.minutes, "cuda")
 
 
@@ -219,45 +230,52 @@ def measure_all(
         stem.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
         stem.with_suffix(".md").write_text(as_text(found))
 
-    if bases:
-        write = [base for base in bases if not written(base)]
-        jobs.waiting.append(Job("bases", lambda: write_bases(work, write, device)))
+    shared = work / "shared" / "written"
+    if bases and not shared.exists() and not all(map(written, bases)):
+        jobs.waiting.append(Job("bases shared", lambda: write_base(work, None, device)))
+    for base in [base for base in bases if not written(base)]:
+        jobs.waiting.append(Job(f"bases {base}", lambda base=base: write_base(work, base, device)))
     for name, part in light.items():
         jobs.waiting.append(Job(name, lambda part=part: part(work)))
-    if "speed" in cases:
-        jobs.waiting.append(Job("attention", lambda: attention(work, device), device=4))
     for part, of in cases.items():
         found[part] = []
         for number, case in enumerate(of):
             row = {"base": case.base, "shape": case.shape, "card": case.card, "cap": case.cap, "options": case.options}
             rows[f"{part} {number}"] = row | ({"offload": case.offload} if case.kind == "predict" else {})
             found[part].append(rows[f"{part} {number}"])
-            ready = lambda case=case: written(case.base)  # noqa: E731
-            measured = lambda case=case: Measuring(work, case, device, Turns(work)).found()  # noqa: E731
-            name = f"{part} {number}"
-            jobs.waiting.append(Job(name, measured, case.device_gib + CONTEXT, case.main_gib, "measure", ready))
-            if case.kind != "time":
-                jobs.waiting.append(Job(f"{name} plan", lambda case=case: planned(work, case), 0, 1, "plan", ready))
+    for _, name, case in sorted(
+        ((case.rank, f"{part} {number}", case) for part, of in cases.items() for number, case in enumerate(of)),
+        key=lambda ranked: ranked[0],
+    ):
+        ready = lambda case=case: written(case.base) and (case.kind == "time" or not jobs.has("bases shared"))  # noqa: E731
+        measured = lambda case=case: Measuring(work, case, device, Turns(work)).found()  # noqa: E731
+        jobs.waiting.append(Job(name, measured, case.device_gib + CONTEXT, case.main_gib, "measure", ready))
+        if case.kind != "time":
+            jobs.waiting.append(Job(f"{name} plan", lambda case=case: planned(work, case), 0, 1, "plan", ready))
     assert "bitsandbytes" not in sys.modules, "it has started CUDA, and forks cannot use it"
     jobs.run(done)
 
 
-def write_bases(work: Path, names: list[str], device: str) -> None:
-    from random_base import write_random_base  # bitsandbytes comes with it, and it starts CUDA
+def write_base(work: Path, name: str | None, device: str) -> None:
+    """Of one base what is its own, or what all share."""
+    from random_base import write_random_base, write_shared  # bitsandbytes comes with it, and it starts CUDA
 
-    for name in names:
+    if name is None:
+        write_shared(work, device)
+    else:
         write_random_base(work, name, device)
 
 
-def attention(work: Path, device: str) -> Any:
+def attention(work: Path) -> Any:
     """In a turn of its own."""
-    words = [sys.executable, str(HERE / "attention.py"), "--device", device, "--turns", str(work)]
+    words = [sys.executable, str(HERE / "attention.py"), "--turns", str(work)]
     ran = subprocess.run(words, capture_output=True, text=True)
     return json.loads(ran.stdout.splitlines()[-1]) if ran.returncode == 0 else {"failed": ran.stderr[-2000:]}
 
 
 def cuda_tests(work: Path) -> dict[str, Any]:
-    ran = subprocess.run([sys.executable, *TESTS], cwd=ROOT, capture_output=True, text=True)
+    files = [str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text()]
+    ran = subprocess.run([sys.executable, *TESTS, *files], cwd=ROOT, capture_output=True, text=True)
     said = ran.stdout.strip() or ran.stderr.strip()
     return {"passed": ran.returncode == 0, "said": said.splitlines()[-1] if ran.returncode == 0 else said[-6000:]}
 
@@ -265,21 +283,31 @@ def cuda_tests(work: Path) -> dict[str, Any]:
 def miniature(work: Path) -> dict[str, Any]:
     """The four commands with the miniature, on the GPU: what each says at its end, and how long it took beside other work;
     whether the continued training is the one in one go, and a prediction the same with each way to offload."""
-    folder = work / f"loop-{time.time_ns()}"
+    folder, other = work / f"loop-{time.time_ns()}", work / f"loop-{time.time_ns()}-stopped"
     folder.mkdir()
-    lines = []
-    for line in MINI:
+    lines = _walked(folder, BEFORE)
+    shutil.copytree(folder, other)
+    with ThreadPoolExecutor(1) as beside:
+        stopped = beside.submit(_walked, other, STOPPED)
+        lines += _walked(folder, STRAIGHT) + stopped.result()
+    weights = [path / "checkpoints" / "step-000200" / "adapter.safetensors" for path in work.glob(f"{folder.name}*/runs/*")]
+    same = {
+        "stopped and continued": _same([path for path in weights if path.exists()], 2),
+        "predictions": _same(folder.glob("predicted/*/frames/*15.png"), 3),
+    }
+    return {"lines": lines, "same": same}
+
+
+def _walked(folder: Path, commands: Iterable[str]) -> list[dict[str, Any]]:
+    found = []
+    for line in commands:
         clip = next((folder / "data").glob("*/val/videos/*.mp4"), "") if "{clip}" in line else ""
         started = time.monotonic()
         words = [sys.executable, "-m", "fcacli", *line.format(clip=clip).split()]
         ran = subprocess.run(words, cwd=folder, capture_output=True, text=True)
         took, said = round(time.monotonic() - started, 1), (ran.stderr + ran.stdout).strip()
-        lines.append({"line": line, "status": ran.returncode, "seconds": took, "said": said[-600:]})
-    same = {
-        "stopped and continued": _same(folder.glob("runs/*/checkpoints/step-000400/adapter.safetensors"), 2),
-        "predictions": _same(folder.glob("predicted/*/frames/*15.png"), 3),
-    }
-    return {"lines": lines, "same": same}
+        found.append({"line": line, "status": ran.returncode, "seconds": took, "said": said[-600:]})
+    return found
 
 
 def _same(files: Iterable[Path], least: int) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 Row = Mapping[str, Any]
 PHASES = ("training and saving", "validation", "decode")
+OF_ENCODING = ("captions", "videos", "images")
 OF_PREDICTIONS = ("encode", "loading", "conditions", "denoising", "decode")
 """Conditions with one denoising step, and with some."""
 
@@ -16,7 +17,7 @@ def as_text(found: dict[str, Any]) -> str:
     if "tests" in found:
         lines += ["## CUDA tests", "", "```", found["tests"]["said"], "```", ""]
     if "encode" in found:
-        lines += ["## Encoding, the same for all bases", "", *_memory_table(found["encode"], ("encode",), "")]
+        lines += ["## Encoding, the same for all bases", "", *_memory_table(found["encode"], OF_ENCODING, "")]
     if "memory" in found:
         lines += ["## Trainings", "", *_summary(found["memory"]), *_memory_table(found["memory"], PHASES, "seconds_per_clip")]
     if "predict" in found:
@@ -50,7 +51,7 @@ def _took(found: Row) -> str:
 def _summary(rows: Sequence[Row]) -> list[str]:
     """One line for each base: which card it fitted into."""
     lines = [
-        "A process is kept to the card's GB (10^9 bytes) less 0.6 for its context. Fits, with the largest share of that:",
+        "A process is kept to the card's GB (10^9 bytes) less 0.75 for its context. Fits, with the largest share of that:",
         "",
     ]
     for row in rows:

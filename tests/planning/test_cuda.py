@@ -29,7 +29,7 @@ def test_that_is_what_torch_registers_for_cuda():
 
 
 def peak_of_attention(length: int) -> int:
-    meter = Meter(also=attention_workspace)
+    meter = Meter(also=attention_workspace(True))
     with CountingFakes(meter):
         query = torch.empty(1, 2, length, 16, requires_grad=True)
         attend(query, query, query).sum().backward()
@@ -43,17 +43,21 @@ def test_no_matrix_of_scores_is_kept_as_on_cuda():
     assert fused < 2 * 4096 * 4096 * 4 < peak_of_attention(4096)
 
 
-def test_the_backward_pass_of_attention_takes_its_sums_in_float32():
-    seen = []
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_backward_pass_of_attention_takes_its_sums_in_float32(deterministic):
+    """That gave 0.77 and 0.82 GiB, measured on an H200 (132 multiprocessors) with two copies of the gradient, for 30 and 48
+    heads of 64 and 17,776 tokens."""
+    seen, taken = [], attention_workspace(deterministic)
 
     def noted(operation, args):
-        seen.append(attention_workspace(operation, args))
+        seen.append(taken(operation, args))
         return seen[-1]
 
     with as_on_cuda(), CountingFakes(Meter(also=noted)):
         query = torch.empty(1, 2, 100, 64, requires_grad=True)
         functional.scaled_dot_product_attention(query, query, query).sum().backward()
-    assert [size for size in seen if size] == [2 * 128 * (multiprocessors() // 2 * 64 + 1) * 4]
+    parts = multiprocessors() // 2 if deterministic else 1
+    assert [size for size in seen if size] == [2 * 128 * (parts * 64 + 1) * 4]
 
 
 @pytest.mark.parametrize("grain", [1, 512])

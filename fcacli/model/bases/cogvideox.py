@@ -55,6 +55,11 @@ class CogVideoX:
         base._parts = {name: getattr(pipeline, name) for name in parts.LOADERS if hasattr(pipeline, name)}
         return base
 
+    @property
+    def kind(self) -> str:
+        """Of the device: "cuda" or "cpu"."""
+        return self.device.type
+
     # ---------------------------------------------------------------- parts
 
     @property
