@@ -14,8 +14,8 @@ from fcacli.errors import Misuse
 from fcacli.planning.memory import Memory
 
 CONTEXT = 750_000_000
-"""Bytes that a process takes of a device besides its tensors: CUDA's context and kernels. 0.69 to 0.76 GB on an H200; cards with
-fewer multiprocessors have smaller ones."""
+"""Bytes that a process takes of a device besides its tensors: CUDA's context and kernels. 0.69 to 0.76 GB on an H200; cards
+with fewer multiprocessors have smaller ones."""
 FRAGMENTATION = 0.05
 """Share of the tensors' peak that the caching allocator holds besides, in blocks that nothing fits into: assumed."""
 
