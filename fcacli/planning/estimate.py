@@ -34,6 +34,7 @@ class Estimates:
         """Of `config`, from those that were traced; without checkpointing they are a lower bound."""
         near, marks = max(traced, key=lambda one: _alike(one[0], config))
         was, will = self._trained(near), self._trained(config)
+        drawn_was, drawn = (self._trained(replace(one, weights="fp32")).weights for one in (near, config))
         base, passing = (new - old for new, old in zip(self._frozen(config), self._frozen(near), strict=True))
         adapter, gradients = will.weights - was.weights, will.gradients - was.gradients
         state, inputs = self._state(will) - self._state(was), self._inputs(config) - self._inputs(near)
@@ -41,6 +42,7 @@ class Estimates:
         there = base + passing + adapter + state + (waiting if self._kind == "cpu" else -inputs)
         shifts = {
             "base": base,
+            "drawn": drawn - drawn_was,
             "adapter": adapter,
             "optimizer": state,
             "optimizer, host": will.host - was.host,

@@ -137,7 +137,7 @@ class Planner:
         validating = waiting + (state if on_cuda else inputs)
         block = away.host // max(1, config.block_swap)  # is there twice while it gets to where it waits
         drawn = away.host + stays["adapter"]  # the adapter begins in main memory, beside the blocks that wait
-        loading = stays["base"] + away.passing + encoder if on_cuda else self.as_loaded
+        loading = stays["base"] + away.passing + encoder + marks["drawn"] if on_cuda else self.as_loaded
         training = (
             self._phase("loading", loading, max(self.as_loaded + block, drawn)),
             self._phase("training step", step, 0, waiting=waiting),
@@ -169,12 +169,26 @@ class Planner:
     # ---------------------------------------------------------------- phases
 
     def _phase(
-        self, name: str, tensors: int, passing: int, note: str = "", *, least: int | None = None, waiting: int = 0, **more: str
+        self,
+        name: str,
+        tensors: int,
+        passing: int,
+        note: str = "",
+        *,
+        least: int | None = None,
+        waiting: int = 0,
+        threads: int = 2,
+        **more: str,
     ) -> Phase:
-        """Of tensors on the device, and of main memory: what passes through it to a CUDA device, and what waits in it."""
+        """Of tensors on the device, and of main memory: what passes through it to a CUDA device, and what waits in it.
+
+        Args:
+            threads: that have multiplied on the device.
+        """
         least = tensors if least is None else least
         if self.kind == "cuda":
-            return Phase(name, tensors, least, passing + waiting, passing + waiting, note, **more)
+            products = threads * cuda.PRODUCTS
+            return Phase(name, tensors + products, least + products, passing + waiting, passing + waiting, note, **more)
         return Phase(name, 0, 0, tensors + waiting, least + waiting, note, **more)
 
     def _encoding(self, others: int) -> Iterator[Phase]:
@@ -192,7 +206,8 @@ class Planner:
             note = f"{batch} at once" if batch > 1 else ""
             otherwise = "in blocks from main memory" if in_blocks else "one by one"
             name = f"encoding {what}"
-            yield self._phase(name, whole.peak, whole.weights, note, least=least, waiting=waiting, otherwise=otherwise)
+            more = {"otherwise": otherwise}
+            yield self._phase(name, whole.peak, whole.weights, note, least=least, waiting=waiting, threads=1, **more)
 
     def work(self, part: str, batch: int) -> Part:
         """Of an encoder on a batch, traced once."""

@@ -16,6 +16,7 @@ from fcacli.config import BaseWeights, Offload, TrainConfig
 from fcacli.model.attach import attach
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.fca import FCAAdapter
+from fcacli.planning import cuda
 from fcacli.planning.encoders import Part, weights_of
 from fcacli.planning.frozen import elsewhere
 from fcacli.planning.live import Meter
@@ -88,7 +89,8 @@ class PredictionPlanner:
     def _phase(self, name: str, tensors: int, passing: int, waiting: int = 0, spared: int = 0) -> Phase:
         least = tensors - spared
         if self.kind == "cuda":
-            return Phase(name, tensors, least, passing + waiting, passing + waiting, otherwise=IN_BLOCKS)
+            products = cuda.PRODUCTS
+            return Phase(name, tensors + products, least + products, passing + waiting, passing + waiting, otherwise=IN_BLOCKS)
         return Phase(name, 0, 0, tensors, least)
 
     # ---------------------------------------------------------------- traces

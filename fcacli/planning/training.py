@@ -30,8 +30,8 @@ from fcacli.training.objective import Draw, diffusion_loss
 from fcacli.training.optim import make_optimizer
 from fcacli.training.stepping import AdapterOptimizer
 
-DEPTHS = (2, 3)
-"""Layers at which a deeper transformer is traced."""
+DEPTHS = (4, 5)
+"""Layers at which a deeper transformer is traced: in both there are the first two and the last two."""
 Marks = dict[str, int]
 """Bytes by the name of a place."""
 MakeOptimizer = Callable[[Sequence[tuple[str, Parameter]], TrainConfig], AdapterOptimizer]
@@ -56,7 +56,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
 
     Returns:
         what stays: base, adapter, optimizer, "block inputs" and "gradients, host" in main memory, and beside a CUDA device
-        "optimizer, host"; peaks: sampling, and step/<place> for each place of the step.
+        "optimizer, host"; the adapter as it is "drawn"; peaks: sampling, and step/<place> for each place of the step.
     """
     before = meter.now
     meter.see_all([*base.transformer.parameters(), *base.transformer.buffers()])
@@ -65,6 +65,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
     parameters = [parameter for _, parameter in adapter.trainable()]
     drawn, attached = _nbytes(parameters), meter.now - before
     optimizer = make(adapter.trainable(), config)
+    stays["drawn"] = attached  # in float32, until the optimizer is made
     stays["adapter"] = attached - drawn + _nbytes(parameters)  # the weights have the type that they are kept in
     _give_state(optimizer, parameters, kind)
     trained = trained_memory([parameter.numel() for parameter in parameters], config, "cpu")
@@ -165,11 +166,12 @@ def _autocast(config: TrainConfig) -> AbstractContextManager[Any]:
 
 def _place(name: str, layers: int) -> str:
     """Where in the backward pass a parameter's gradient comes, for any depth: its name, and the first layer to come (the
-    last), the last (0), the one before it (1; 0 may need less) or one between them."""
+    last) or the second, the last one (0), the one before it (1; 0 may need less) or one between them. At first most
+    inputs wait for their layers, at last most gradients are there: from one to the other it goes in a straight line."""
     if (found := re.search(r"(?<=\.)\d+(?=\.)", name)) is None:
         return name
     layer = int(found[0])
-    which = {layers - 1: "last", 1: "1", 0: "0"}.get(layer, "between")
+    which = {layers - 2: "last but one", layers - 1: "last", 1: "1", 0: "0"}.get(layer, "between")
     return f"{name[: found.start()]}{which}{name[found.end() :]}"
 
 
