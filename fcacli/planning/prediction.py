@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcacli.config import BaseWeights, Offload, TrainConfig
+from fcacli.config import Offload, TrainConfig
 from fcacli.model.attach import attach
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.fca import FCAAdapter
@@ -60,7 +60,7 @@ class PredictionPlanner:
         parts |= {f"{name} in main memory": size for name, size in hosted.items() if size}
         phases = (
             *self._encoding(),
-            self._loading(marks, base + marks["adapter"] + away.passing, away.host, config.base_weights),
+            self._loading(marks, base + marks["adapter"] + away.passing, away.host),
             self._phase("conditions", conditioning, 0, away.host + waiting),
             self._phase("denoising", there + marks["denoising"], 0, away.host + waiting),
             self._phase("decoding", (picture := self._planner.decoding(config.vae_tiling)).peak, picture.weights),
@@ -79,12 +79,11 @@ class PredictionPlanner:
         for name, part in (("latents", self._init), ("features", self._planner.work("image_encoder", 1))):
             yield self._phase(f"given frames: {name}", part.peak, part.weights)
 
-    def _loading(self, marks: Marks, there: int, swapped: int, weights: BaseWeights) -> Phase:
-        """The transformer is read into main memory and rounded on the device, then the adapter is read."""
+    def _loading(self, marks: Marks, there: int, swapped: int) -> Phase:
+        """The transformer is read into main memory and brought to the device block by block, then the adapter is read."""
         if self.kind == "cpu":
             return self._phase("loading", max(there, marks["base"] + marks["as saved"]), 0)
-        rounded = 0 if weights == "full" else marks["base"]
-        return self._phase("loading", max(there, rounded), max(self._planner.as_loaded, swapped + marks["as saved"]))
+        return self._phase("loading", there, max(self._planner.as_loaded, swapped + marks["as saved"]))
 
     def _phase(self, name: str, tensors: int, passing: int, waiting: int = 0, spared: int = 0) -> Phase:
         least = tensors - spared

@@ -86,7 +86,7 @@ def test_on_the_cpu_all_is_main_memory(workspace_here, options):
     [
         (5.0, {"checkpointing": False}),
         (4.0, {"checkpointing": True}),
-        (2.8, {"adapter_width": 16, "checkpointing": True}),
+        (3.0, {"adapter_width": 16, "checkpointing": True}),
     ],
 )
 def test_the_least_costly_options_that_fit_are_found(workspace_here, options, untraced, size, changes):
@@ -99,7 +99,7 @@ def test_the_least_costly_options_that_fit_are_found(workspace_here, options, un
 
 
 def test_several_cards_share_the_base_where_that_helps(workspace_here, options, untraced):
-    asked, tight = replace(options, adapter_width=16, batch_size=2), int(1.7e9)  # 1 GB of tensors, and what is assumed besides
+    asked, tight = replace(options, adapter_width=16, batch_size=2), int(1.9e9)  # 1 GB of tensors, and what is assumed besides
     found = plan(workspace_here, asked, gpus=2, gpu_memory=tight)
     assert found.tried[-1]["options"] == {"checkpointing": True, "shard_base": True}
     assert "--gpus 2" in found.command and "--shard-base" in found.command
@@ -109,13 +109,13 @@ def test_several_cards_share_the_base_where_that_helps(workspace_here, options, 
 
 
 def test_what_was_asked_for_stays(workspace_here, options, untraced):
-    with pytest.raises(FcaError, match=r"needs 1\.4 GB more"):
+    with pytest.raises(FcaError, match=r"needs 1\.5 GB more"):
         plan(workspace_here, replace(options, adapter_width=32), gpu_memory=int(2.4e9))
 
 
 def test_where_nothing_fits_it_says_by_how_much_and_what_was_tried(workspace_here, options, untraced):
     with pytest.raises(
-        FcaError, match=r"nothing that was tried fits 1\.0 GB: training step needs 1\.7 GB more with .*"
+        FcaError, match=r"nothing that was tried fits 1\.0 GB: training step needs 1\.9 GB more with .*"
     ) as error:
         plan(workspace_here, options, gpu_memory=int(1e9))
     assert "width 32" in error.value.message and "width 16, 16x32x32, batch 2" in error.value.message
