@@ -15,6 +15,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup: pytest goes on not minding, its processes do
     signal.signal(signal.SIGHUP, lambda *_: None)
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests say what a CPU computes, where there is a GPU too; those of a GPU are asked for by -m gpu."""
+    if "gpu" not in config.option.markexpr.replace("not gpu", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests fork come first: a build of torch with CUDA refuses backward passes in forks of a process that has
+    made one on anything but the CPU, fake tensors included."""
+    items.sort(key=lambda item: not any(hasattr(getattr(item, "module", None), name) for name in ("run_ranks", "ranks_of")))
+
+
 TINY = {"frames": 16, "init_frames": 2, "width": 32, "height": 32, "fps": 8, "adapter_width": 32, "text_width": 16}
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,.'-"
 

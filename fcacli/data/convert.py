@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,7 +107,7 @@ def convert_all(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Done]]
             yield job, convert(job)
         return
     context = multiprocessing.get_context("spawn")  # forking a process with threads of torch or OpenCV may hang
-    with _pool(ProcessPoolExecutor(workers, context, initializer=_start_worker)) as pool:
+    with _pool(workers, context) as pool:
         waiting = iter(jobs)
         running: dict[Future[Done | None], Job] = {}
         while True:
@@ -123,10 +125,13 @@ def convert_all(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Done]]
 
 
 @contextlib.contextmanager
-def _pool(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, context: Any) -> Iterator[ProcessPoolExecutor]:
+    told, end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(told,))
     try:
         yield pool
     except BrokenProcessPool:
+        end.close()  # of one that has died Python tells the others by SIGTERM alone, which they do not mind, and waits for them
         raise FcaError(
             "a process that converts videos died; it may have run out of memory",
             "run it again with --workers 1: it goes on where it stopped "
@@ -134,16 +139,23 @@ def _pool(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        told.close()
+        end.close()
 
 
-def _start_worker() -> None:
-    """Between clips a worker ignores Ctrl-C and the like, which its parent handles; it ends when its parent is gone."""
+CONVERTING = threading.Lock()
+"""Of a worker, while it is at a clip."""
+
+
+def _start_worker(told: Connection) -> None:
+    """Between clips a worker ignores Ctrl-C and the like, which its parent handles; it ends when its parent is gone, or has
+    closed the other end."""
     import cv2
 
     cv2.setNumThreads(1)
     _on_signals(signal.SIG_IGN)
     _mask(signal.SIG_UNBLOCK)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_follow_parent, args=(told,), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -162,9 +174,11 @@ def _mask(how: int) -> None:
         signal.pthread_sigmask(how, SIGNALS)
 
 
-def _follow_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
+def _follow_parent(told: Connection) -> None:
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+    ready = wait_for_any([parent.sentinel, told])
+    with CONVERTING if parent.sentinel not in ready else contextlib.nullcontext():
         os._exit(1)
 
 
@@ -172,7 +186,8 @@ def _convert_in_worker(job: Job) -> Done | None:
     """`convert`; None if Ctrl-C or the like came, which undoes the clip at hand."""
     _on_signals(signal.default_int_handler)
     try:
-        return convert(job)
+        with CONVERTING:
+            return convert(job)
     except KeyboardInterrupt:
         return None
     finally:

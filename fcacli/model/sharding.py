@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fcacli.errors import Misuse
+
 VIEWS = r"FSDP2-wrapped module .* returned a view tensor"
 """A warning of what an operation in place would do to it: diffusers adds residuals out of place."""
 
@@ -34,7 +36,15 @@ def shard(transformer: nn.Module, parts: Sequence[nn.Module], device: torch.devi
     warnings.filterwarnings("ignore", VIEWS, UserWarning)
     mesh = init_device_mesh(device.type, (get_world_size(),))
     for part in parts:
-        fully_shard(part.to(device), mesh=mesh, reshard_after_forward=True)
+        try:
+            fully_shard(part.to(device), mesh=mesh, reshard_after_forward=True)
+        except RuntimeError as error:
+            if "floating point" not in str(error):
+                raise
+            raise Misuse(
+                f"torch {torch.__version__} cannot share weights of whole numbers (int8, nf4) out among processes",
+                "--base-weights full or fp8, or without --shard-base, or pip install --upgrade torch",
+            ) from error
     shared = {parameter for part in parts for parameter in part.parameters()}
     transformer.to(device)
     fully_shard(transformer, mesh=mesh, ignored_params=set(transformer.parameters()) - shared)  # it orders their gathering

@@ -290,12 +290,25 @@ def miniature(work: Path) -> dict[str, Any]:
     with ThreadPoolExecutor(1) as beside:
         stopped = beside.submit(_walked, other, STOPPED)
         lines += _walked(folder, STRAIGHT) + stopped.result()
-    weights = [path / "checkpoints" / "step-000200" / "adapter.safetensors" for path in work.glob(f"{folder.name}*/runs/*")]
+    runs = [folder / "runs" / "straight", other / "runs" / "stopped"]
+    encoded = [
+        {path.relative_to(base): path.read_bytes() for path in base.rglob("cache/**/*") if path.is_file()}
+        for base in (folder, other)
+    ]
     same = {
-        "stopped and continued": _same([path for path in weights if path.exists()], 2),
+        "encodings": encoded[0] == encoded[1],
+        "stopped and continued": _same(
+            [found for run in runs if (found := run / "checkpoints" / "step-000200" / "adapter.safetensors").exists()], 2
+        ),
         "predictions": _same(folder.glob("predicted/*/frames/*15.png"), 3),
     }
-    return {"lines": lines, "same": same}
+    return {"lines": lines, "same": same, "differs": _first_difference(*(run / "log.jsonl" for run in runs))}
+
+
+def _first_difference(one: Path, other: Path) -> dict[str, Any] | None:
+    """The first line of two logs that is not the same in both."""
+    logs = [path.read_text().splitlines() if path.exists() else [] for path in (one, other)]
+    return next((json.loads(line) for line, there in zip(*logs, strict=False) if line != there), None)
 
 
 def _walked(folder: Path, commands: Iterable[str]) -> list[dict[str, Any]]:

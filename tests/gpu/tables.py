@@ -40,7 +40,8 @@ def as_text(found: dict[str, Any]) -> str:
         same = ", ".join(
             f"{what}: {'the same' if yes else 'NOT the same'}" for what, yes in found["mini"].get("same", {}).items()
         )
-        lines += [f"Bit by bit, {same}.", ""]
+        differs = found["mini"].get("differs")
+        lines += [f"Bit by bit, {same}{f'; first at {differs}' if differs else ''}.", ""]
     return "\n".join(lines) + "\n"
 
 

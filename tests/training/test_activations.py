@@ -56,6 +56,7 @@ def test_gradients_are_the_same_bits(base, config, autocast, monkeypatch):
             found.append(step(base, adapted(base, config)))
         detach(base.transformer)
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    kept = [shape for shape in kept if all(shape)]  # older versions of torch keep an empty one besides
     video, text, temb = (shape for shape in dict.fromkeys(kept))  # of each block, nothing else
     assert len(kept) == 3 * LAYERS and (len(video), len(text), len(temb)) == (3, 3, 2)
 
@@ -63,7 +64,12 @@ def test_gradients_are_the_same_bits(base, config, autocast, monkeypatch):
 def test_memory_is_taken_once_and_used_again(base, monkeypatch):
     taken = []
     page_locked = activations.page_locked
-    monkeypatch.setattr(activations, "page_locked", lambda size, device: taken.append(size) or page_locked(size, device))
+
+    def noted(size, device):
+        taken.extend([size] if size else [])  # older versions of torch keep an empty one besides
+        return page_locked(size, device)
+
+    monkeypatch.setattr(activations, "page_locked", noted)
     keep_inputs_in_main_memory(base.transformer)
     adapter = adapted(base, FCA)
     first = step(base, adapter)

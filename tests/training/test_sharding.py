@@ -70,6 +70,15 @@ def held(base) -> int:
     return sum(tensor.nbytes for tensor in (*here, *buffers))
 
 
+def shared_by_two(folder, work):
+    """What both processes give; skipped where this version of torch cannot share such weights, which it says."""
+    answers = run_ranks(2, folder, work)
+    for answer in answers:
+        if answer[0] == "Misuse" and "cannot share weights of whole numbers" in answer[1]:
+            pytest.skip(answer[1])
+    return answers
+
+
 @pytest.mark.parametrize(
     ("adapter", "weights", "checkpointing"),
     [
@@ -88,7 +97,7 @@ def test_losses_and_gradients_are_the_same_bits_and_each_process_holds_its_part(
     def work(team):
         return [gradients(tiny_base_folder, adapter, weights, shards, checkpointing) for shards in (1, team.size)]
 
-    for whole, shared in run_ranks(2, tmp_path / "answers", work):
+    for whole, shared in shared_by_two(tmp_path / "answers", work):
         assert torch.equal(whole[0], shared[0]) and whole[2] == shared[2]
         assert whole[1].keys() == shared[1].keys()
         assert all(torch.equal(gradient, shared[1][name]) for name, gradient in whole[1].items())
@@ -121,7 +130,7 @@ def test_what_is_gathered_takes_what_a_plan_says(write_base, tmp_path, weights, 
 
     shapes = load_base(resolve_base(str(folder))).transformer
     one, two = (frozen_bytes(shapes, Keeping(base_weights=weights, shards=n), torch.float32) for n in (1, 2))
-    for whole, shared in run_ranks(2, tmp_path / "answers", work):
+    for whole, shared in shared_by_two(tmp_path / "answers", work):
         planned = two.passing - one.passing
         assert planned / 4 < shared - whole < 1.3 * planned  # gloo gives memory back when it likes
 
