@@ -13,9 +13,13 @@ def computes_bf16(device: str) -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
-def repeatable_products() -> None:
-    """Let cuBLAS have a workspace of fixed size, with which a matrix product has the same bits each time.
+def repeatable_libraries() -> None:
+    """Let cuBLAS have a workspace of fixed size and cuDNN take deterministic kernels, with which matrix products and
+    convolutions have the same bits each time.
 
-    To be called before the first one of the process; a size that is set already stays.
+    To be called before the first product of the process; a size that is set already stays.
     """
+    import torch
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = True

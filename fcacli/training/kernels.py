@@ -30,7 +30,7 @@ def repeatable() -> Iterator[None]:
     """On a CUDA device: no kernel that adds up in whatever order its threads come, as those of attention do in the backward
     pass: a continued run could not be the uninterrupted one.
 
-    cuBLAS asks for a variable of the environment besides, before its first use: `repeatable_products` in model/arithmetic.py.
+    cuBLAS asks for a variable of the environment besides, before its first use: `repeatable_libraries` in model/arithmetic.py.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

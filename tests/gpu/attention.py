@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from turns import Turns
 
-from fcacli.model.arithmetic import repeatable_products
+from fcacli.model.arithmetic import repeatable_libraries
 from fcacli.training.kernels import repeatable
 
 SHAPES = {
@@ -91,7 +91,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--turns", type=Path)
     said = parser.parse_args()
-    repeatable_products()
+    repeatable_libraries()
     shapes = SHAPES if said.device == "cuda" else SMALL
     with Turns(said.turns).taken(alone=True):
         found = {

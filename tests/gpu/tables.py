@@ -29,19 +29,11 @@ def as_text(found: dict[str, Any]) -> str:
     if "mini" in found:
         lines += ["## The miniature on the GPU", ""]
         for row in found["mini"].get("lines", []):
-            lines += [
-                f"`fca {row['line']}`: exit status {row['status']}, {row['seconds']} s",
-                "",
-                "```",
-                row["said"],
-                "```",
-                "",
-            ]
-        same = ", ".join(
-            f"{what}: {'the same' if yes else 'NOT the same'}" for what, yes in found["mini"].get("same", {}).items()
-        )
-        differs = found["mini"].get("differs")
-        lines += [f"Bit by bit, {same}{f'; first at {differs}' if differs else ''}.", ""]
+            lines.append(f"- `fca {row['line']}`: exit status {row['status']}, {row['seconds']} s")
+            lines += ["", "```", row["said"], "```", ""] if row["status"] else []
+        compared, differs = found["mini"].get("same", {}).items(), found["mini"].get("differs")
+        same = ", ".join(f"{what}: {'the same' if yes else 'NOT the same'}" for what, yes in compared)
+        lines += ["", f"Bit by bit, {same}{f'; first at {differs}' if differs else ''}.", ""]
     return "\n".join(lines) + "\n"
 
 
@@ -63,7 +55,7 @@ def _summary(rows: Sequence[Row]) -> list[str]:
             lines.append(f"- {where}: not measured")
         else:
             peak = max(phase.get("reserved_gib", 0) for phase in row["phases"].values())
-            lines.append(f"- {where}: {peak / row['cap']:.0%}")
+            lines.append(f"- {where}: {peak / row['cap']:.0%}" + " in the phases that were measured" * ("failed" in row))
     return [*lines, ""]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import fcacli
 from fcacli.config import Sampler
 from fcacli.errors import FcaError, Misuse
-from fcacli.model.arithmetic import repeatable_products
+from fcacli.model.arithmetic import repeatable_libraries
 from fcacli.model.bases.check import check_defaults, check_transformer, check_vae
 from fcacli.model.bases.hub import ENCODER_FILES, PIPELINE_NEEDS, fetch_file, in_cache
 from fcacli.model.host_memory import keep_freed_memory
@@ -157,7 +157,7 @@ def load_base(spec: BaseSpec, device: str | torch.device = "cpu", dtype: torch.d
     else:
         from fcacli.model.device_memory import growing_segments
 
-        repeatable_products()
+        repeatable_libraries()
         growing_segments()
     classes = {"cogvideox": CogVideoX}
     return classes[spec.family](spec, device, dtype)
