@@ -79,7 +79,7 @@ def allowances(memory: Memory, card: int, process: int) -> list[str]:
     if memory.kind == "cuda":
         lines[0] += " (with CUDA's more: not measured)"
         lines.append(
-            f"besides, on the device (assumed, not measured): CUDA context {_gb(CONTEXT)}, "
+            f"besides, on the device (as on an H200): CUDA context {_gb(CONTEXT)}, "
             f"fragmentation {FRAGMENTATION:.0%}; so the card has to have {_gb(card)}, for {memory.peak.name}"
         )
     return lines

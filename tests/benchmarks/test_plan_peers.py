@@ -52,7 +52,7 @@ HEAD = [
     "",
     "Ours: one clip a step, checkpointing, everything encoded beforehand, bf16 arithmetic, decoding in tiles; FCA at its",
     "default width (2B 1920, 5B 1536). Step: peak of tensors in a training step. With validation: the worst of step,",
-    "sampling, decoding and saving. Card: that, 5 % for fragmentation and 0.6 GB for CUDA's context, both assumed.",
+    "sampling, decoding and saving. Card: that, 5 % for fragmentation and 0.75 GB for CUDA's context.",
     "",
     "What differs: our LoRA has the given frames as more token frames in front; theirs is text-to-video. Whether their figures",
     "hold the CUDA context, and their validation the text encoder and the optimizer, is not said. Of CogVideo finetune size,",

@@ -277,7 +277,7 @@ def test_the_table_is_for_people_and_json_for_programs(workspace_here, options, 
     asked = ["plan", "--gpus", "1", "--base", options.base]
     table = CliRunner().invoke(app, asked).stdout
     assert "training step" in table
-    assert "assumed, not measured" in table and "hours: not known" in table
+    assert "as on an H200" in table and "hours: not known" in table
     assert table.splitlines()[-1].startswith("fca train --base")
     values = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert [phase["name"] for phase in values["memory"]["phases"]] == ["training step"]

@@ -102,7 +102,7 @@ def test_the_table_is_for_people_and_json_for_programs(workspace_here, options, 
     lines = CliRunner().invoke(app, asked).stdout.splitlines()
     assert lines[1].split() == ["--offload", *OFFLOADS, *OFFLOADS]
     assert lines[2].split()[:7] == ["denoising", "10.0", "GB", "9.0", "GB", "8.0", "GB"]
-    assert "assumed, not measured" in lines[-2] and lines[-1] == "fca predict FRAMES TEXT --run first --offload model"
+    assert "as on an H200" in lines[-2] and lines[-1] == "fca predict FRAMES TEXT --run first --offload model"
     values = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert values["offload"] == "model" and values["memory"]["model"]["phases"][0]["device"] == 9 * 10**9
     words = shlex.split(plan_prediction(workspace_here, options, gpu_memory=int(6.2e9)).training)[2:]
