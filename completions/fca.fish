@@ -41,7 +41,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l quiet -s q -d 'Warnings
 complete -c fca -n '__fish_seen_subcommand_from plan' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter -d 'The papers; the LoRA baseline; FCA with clean frames in front, or with LoRA on the base' -x -a 'fca lora fca-in-context fca-lora'
-complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter-width -d 'Width of the parallel attention, a multiple of the head dimension' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l adapter-width -d 'Width of the parallel attention, of whole heads' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l set -d 'Another field of the adapter, see the README; may be repeated' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l lora-rank -d 'Rank, with --adapter lora' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l frames -d 'Frames of a clip, the given ones included' -x
@@ -71,7 +71,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l block-swap -d 'Frozen b
 complete -c fca -n '__fish_seen_subcommand_from plan' -l shard-base -l no-shard-base -d 'Share the frozen base out among the devices (FSDP2); each gathers a part when it is used'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l deterministic -l no-deterministic -d 'On a GPU: the same bits each time, so that a continued run is the uninterrupted one. Long clips take longer'
-complete -c fca -n '__fish_seen_subcommand_from plan' -l compile -l no-compile -d 'Run the blocks, frozen and trained, through torch.compile'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l compile -l no-compile -d 'Run all blocks through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-every -d 'Steps between validations; 0 for only the last' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-clips -d 'Clips generated at a validation' -x
@@ -84,7 +84,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l gpus -d 'CUDA devices 
 complete -c fca -n '__fish_seen_subcommand_from train' -l base -d 'auto, mini, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a hub id, or a folder in diffusers layout' -x -a 'auto mini cogvideox-2b cogvideox-5b cogvideox1.5-5b'
 complete -c fca -n '__fish_seen_subcommand_from train' -l data -d 'Prepared dataset below data/' -x -a '(ls data 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from train' -l adapter -d 'The papers; the LoRA baseline; FCA with clean frames in front, or with LoRA on the base' -x -a 'fca lora fca-in-context fca-lora'
-complete -c fca -n '__fish_seen_subcommand_from train' -l adapter-width -d 'Width of the parallel attention, a multiple of the head dimension' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l adapter-width -d 'Width of the parallel attention, of whole heads' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l set -d 'Another field of the adapter, see the README; may be repeated' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l lora-rank -d 'Rank, with --adapter lora' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l frames -d 'Frames of a clip, the given ones included' -x
@@ -114,7 +114,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l block-swap -d 'Frozen 
 complete -c fca -n '__fish_seen_subcommand_from train' -l shard-base -l no-shard-base -d 'Share the frozen base out among the devices (FSDP2); each gathers a part when it is used'
 complete -c fca -n '__fish_seen_subcommand_from train' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
 complete -c fca -n '__fish_seen_subcommand_from train' -l deterministic -l no-deterministic -d 'On a GPU: the same bits each time, so that a continued run is the uninterrupted one. Long clips take longer'
-complete -c fca -n '__fish_seen_subcommand_from train' -l compile -l no-compile -d 'Run the blocks, frozen and trained, through torch.compile'
+complete -c fca -n '__fish_seen_subcommand_from train' -l compile -l no-compile -d 'Run all blocks through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from train' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l run -d 'Name below runs/; an unfinished run of that name continues' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from train' -l new -d 'Start a new run even if an unfinished one could continue'

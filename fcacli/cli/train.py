@@ -44,13 +44,7 @@ def train(
     ] = None,
     adapter_width: Annotated[
         int | None,
-        by_base(
-            "--adapter-width",
-            ADAPTER,
-            "Width of the parallel attention, a multiple of the head dimension.",
-            metavar="N",
-            least=1,
-        ),
+        by_base("--adapter-width", ADAPTER, "Width of the parallel attention, of whole heads.", metavar="N", least=1),
     ] = None,
     adapter_set: Annotated[
         list[str] | None,
@@ -198,12 +192,7 @@ def train(
     ] = None,
     compile: Annotated[
         bool | None,
-        by_base(
-            "--compile/--no-compile",
-            OPTIMIZATION,
-            "Run the blocks, frozen and trained, through torch.compile.",
-            default="no",
-        ),
+        by_base("--compile/--no-compile", OPTIMIZATION, "Run all blocks through torch.compile.", default="no"),
     ] = None,
     seed: Annotated[
         int | None, by_base("--seed", OPTIMIZATION, "Seed of all that is random.", default="0", metavar="N", least=0)

@@ -41,9 +41,10 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> None
         FcaError: the file cannot be written.
     """
     import av
-    from av.video.reformatter import ColorRange, Colorspace
+    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
     _check(frames)
+    reformatter = VideoReformatter()  # PyAV's own has threads, which a fork of the process does not
     height, width = frames.shape[1:3]
     frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rate = Fraction(fps).limit_denominator(30_000)
@@ -59,7 +60,8 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> None
                 context.color_primaries = context.color_trc = 1  # BT.709
                 for pixels in frames:
                     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-                    yuv = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+                    kind = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+                    yuv = reformatter.reformat(rgb, format="yuv420p", **kind)
                     container.mux(stream.encode(yuv))
                 container.mux(stream.encode())
         except av.FFmpegError as error:

@@ -48,8 +48,11 @@ class Case:
 
     @property
     def main_gib(self) -> float:
-        """The same of main memory."""
-        return 25 if self.kind == "predict" else 20 if self.options.get("block_swap", 0) > 28 else 9
+        """The same of main memory; what it keeps there, its base's file and its checkpoint."""
+        if self.kind == "predict" or self.kind == "encode":
+            return 25
+        most = {"offload_activations", "offload_gradients"} & self.options.keys()
+        return (22 if "5b" in self.base else 10) + 10 * bool(most) * ("5b" in self.base)
 
     @property
     def all_options(self) -> TrainOptions:

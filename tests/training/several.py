@@ -46,6 +46,18 @@ def ranks_of(size: int, folder: Path, work: Callable[[], Any]) -> list[Any]:
 def _become(rank: int, size: int, port: int, answer: Path, work: Callable[[], Any]) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    _answer(answer, work)
+
+
+def apart(folder: Path, work: Callable[[], Any]) -> Any:
+    """What `work()` gives in a fork of this process, alone: for what would leave threads here that later forks have not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (pid := os.fork()) == 0:
+        _answer(folder / "apart.pickle", work)
+    return _ended(pid, folder / "apart.pickle")
+
+
+def _answer(answer: Path, work: Callable[[], Any]) -> None:
     try:
         value: Any = work()
     except Exception as error:

@@ -25,13 +25,13 @@ from fcacli.workflows.train import train
 from fcacli.workflows.train_options import TrainOptions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from several import ranks_of
+from several import apart, ranks_of
 
 
 def test_two_processes_leave_the_run_of_one(workspace, asked, tmp_path):
     """Found, encoded, trained, validated, saved."""
     options = replace(asked, accumulate=2, validate_clips=2)
-    one = train(workspace, options, gpus=0, run="one")
+    one = apart(tmp_path / "alone", lambda: train(workspace, options, gpus=0, run="one"))
     cache, said = workspace.dataset() / "cache", []
     encoded = {path: path.read_bytes() for path in cache.rglob("*.safetensors")}
     shutil.rmtree(cache)
@@ -52,7 +52,7 @@ def test_two_processes_leave_the_run_of_one(workspace, asked, tmp_path):
 def test_two_processes_that_share_the_base_leave_the_run_of_one_and_one_goes_on(workspace, asked, tmp_path):
     """Validated and stopped on the way, too."""
     options = replace(asked, accumulate=2, validate_clips=1, shard_base=True)
-    one = train(workspace, replace(options, shard_base=None), gpus=0, run="one")
+    one = apart(tmp_path / "alone", lambda: train(workspace, replace(options, shard_base=None), gpus=0, run="one"))
     two = ranks_of(2, tmp_path / "answers", lambda: train(workspace, options, gpus=0, run="two"))
     assert two[0].finished and two[0].train_loss == one.train_loss and two[0].held_out_loss == one.held_out_loss
     assert equal(weights(one.run), weights(two[0].run))
@@ -65,7 +65,7 @@ def test_two_processes_that_share_the_base_leave_the_run_of_one_and_one_goes_on(
 
     stopped = ranks_of(2, tmp_path / "more", lambda: train(workspace, options, gpus=0, run="three", report=stop))
     assert {kind for kind, _ in stopped} == {"Interrupted"} and "at step 3 of 4, saved" in stopped[0][1]
-    three = train(workspace, TrainOptions(), gpus=0, run="three")
+    three = apart(tmp_path / "last", lambda: train(workspace, TrainOptions(), gpus=0, run="three"))
     assert three.finished and equal(weights(one.run), weights(three.run))
 
 
