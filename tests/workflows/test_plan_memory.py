@@ -98,6 +98,13 @@ def test_the_least_costly_options_that_fit_are_found(workspace_here, options, un
     assert json.loads(said.stdout)["card"] == found.card, "the line is complete: planned again, it needs the same"
 
 
+def test_an_optimizer_for_cuda_alone_is_planned_for_a_card_and_refused_for_the_cpu(workspace_here, options):
+    paged = replace(options, optimizer="paged-adamw8bit")
+    assert plan(workspace_here, paged, gpu_memory=int(12e9)).config.optimizer == "paged-adamw8bit"
+    with pytest.raises(Misuse, match="and this is the CPU"):
+        plan(workspace_here, paged, gpus=0)
+
+
 def test_several_cards_share_the_base_where_that_helps(workspace_here, options, untraced):
     asked, tight = replace(options, adapter_width=16, batch_size=2), int(1.9e9)  # 1 GB of tensors, and what is assumed besides
     found = plan(workspace_here, asked, gpus=2, gpu_memory=tight)
