@@ -10,6 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fcacli.config import TrainConfig
+from fcacli.errors import FcaError
 
 
 def step_kernels(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
@@ -31,6 +32,9 @@ def repeatable() -> Iterator[None]:
     pass: a continued run could not be the uninterrupted one.
 
     cuBLAS asks for a variable of the environment besides, before its first use: `repeatable_libraries` in model/arithmetic.py.
+
+    Raises:
+        FcaError: an operation has no such kernel.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
@@ -38,6 +42,14 @@ def repeatable() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        said = str(error).splitlines()[0].partition(", but ")[0]
+        raise FcaError(
+            f"a training step cannot have the same bits each time here: {said}",
+            "a run with --no-deterministic (fca train --fork latest keeps the weights)",
+        ) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

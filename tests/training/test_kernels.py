@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.backends.cuda import flash_sdp_enabled, math_sdp_enabled
 
+from fcacli.errors import FcaError
 from fcacli.training.kernels import repeatable, step_kernels
 
 
@@ -23,6 +24,15 @@ def test_inside_all_is_deterministic_without_a_warning_in_its_place_and_after_it
         assert switches() == before
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_an_operation_without_such_a_kernel_is_said_with_the_way_out():
+    said = "put_ does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms(True)'. You can"
+    with pytest.raises(FcaError, match=r"here: put_ does not have a deterministic implementation$") as error, repeatable():
+        raise RuntimeError(said)
+    assert "--no-deterministic" in error.value.hint and not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError, match="^another$"), repeatable():
+        raise RuntimeError("another")
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
