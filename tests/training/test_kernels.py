@@ -31,7 +31,7 @@ def test_an_operation_without_such_a_kernel_is_said_with_the_way_out():
     with pytest.raises(FcaError, match=r"here: put_ does not have a deterministic implementation$") as error, repeatable():
         raise RuntimeError(said)
     assert "--no-deterministic" in error.value.hint and not torch.are_deterministic_algorithms_enabled()
-    with pytest.raises(RuntimeError, match="^another$"), repeatable():
+    with pytest.raises(RuntimeError, match="another"), repeatable():
         raise RuntimeError("another")
 
 
