@@ -250,8 +250,9 @@ def measure_all(
         ready = lambda case=case: written(case.base) and (case.kind == "time" or not jobs.has("bases shared"))  # noqa: E731
         measured = lambda case=case: Measuring(work, case, device, Turns(work)).found()  # noqa: E731
         jobs.waiting.append(Job(name, measured, case.device_gib + CONTEXT, case.main_gib, "measure", ready))
-        if case.kind != "time":
-            jobs.waiting.append(Job(f"{name} plan", lambda case=case: planned(work, case), 0, 1, "plan", ready))
+        if case.kind != "time":  # planned when no more case waits for the processors
+            at_last = lambda ready=ready: ready() and not any(job.kind == "measure" for job in jobs.waiting)  # noqa: E731
+            jobs.waiting.append(Job(f"{name} plan", lambda case=case: planned(work, case), 0, 1, "plan", at_last))
     assert "bitsandbytes" not in sys.modules, "it has started CUDA, and forks cannot use it"
     jobs.run(done)
 
