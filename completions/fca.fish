@@ -70,7 +70,7 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l base-weights -d 'The fr
 complete -c fca -n '__fish_seen_subcommand_from plan' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l shard-base -l no-shard-base -d 'Share the frozen base out among the devices (FSDP2); each gathers a part when it is used'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
-complete -c fca -n '__fish_seen_subcommand_from plan' -l deterministic -l no-deterministic -d 'On a GPU: the same bits each time, so that a continued run is the uninterrupted one. Long clips take longer'
+complete -c fca -n '__fish_seen_subcommand_from plan' -l deterministic -l no-deterministic -d 'On a GPU: kernels that give the same bits each time. Long clips take longer'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l compile -l no-compile -d 'Run all blocks through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l validate-every -d 'Steps between validations; 0 for only the last' -x
@@ -113,7 +113,7 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l base-weights -d 'The f
 complete -c fca -n '__fish_seen_subcommand_from train' -l block-swap -d 'Frozen blocks that wait in main memory and are copied ahead of their use' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l shard-base -l no-shard-base -d 'Share the frozen base out among the devices (FSDP2); each gathers a part when it is used'
 complete -c fca -n '__fish_seen_subcommand_from train' -l vae-tiling -l no-vae-tiling -d 'Decode videos in tiles'
-complete -c fca -n '__fish_seen_subcommand_from train' -l deterministic -l no-deterministic -d 'On a GPU: the same bits each time, so that a continued run is the uninterrupted one. Long clips take longer'
+complete -c fca -n '__fish_seen_subcommand_from train' -l deterministic -l no-deterministic -d 'On a GPU: kernels that give the same bits each time. Long clips take longer'
 complete -c fca -n '__fish_seen_subcommand_from train' -l compile -l no-compile -d 'Run all blocks through torch.compile'
 complete -c fca -n '__fish_seen_subcommand_from train' -l seed -d 'Seed of all that is random' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l run -d 'Name below runs/; an unfinished run of that name continues' -x -a '(ls runs 2>/dev/null)'

@@ -186,7 +186,7 @@ def train(
         by_base(
             "--deterministic/--no-deterministic",
             OPTIMIZATION,
-            "On a GPU: the same bits each time, so that a continued run is the uninterrupted one. Long clips take longer.",
+            "On a GPU: kernels that give the same bits each time. Long clips take longer.",
             default="yes",
         ),
     ] = None,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fcacli.config import Offload
+from fcacli.planning.choice import CONTEXT
 from fcacli.workflows.train_options import TrainOptions
 
 SHAPES = {"16x256x256": (16, 256, 256), "16x480x720": (16, 480, 720), "49x480x720": (49, 480, 720)}
@@ -12,8 +13,6 @@ SMALL, LARGE = "16x256x256", "49x480x720"
 BF16: dict[str, Any] = {"weights": "bf16", "offload_optimizer": True}
 INPUTS: dict[str, Any] = {"offload_activations": True}
 TILES: dict[str, Any] = {"vae_tiling": True}
-CONTEXT = 0.75e9
-"""Bytes of a card that a process has beside its allocator's: what `fca plan` takes them to be."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Case:
 
     @property
     def cap(self) -> float | None:
-        """GiB that the allocator may have."""
+        """GiB that the allocator may have: the card's without what `fca plan` takes CUDA's context to be."""
         return (self.card * 1e9 - CONTEXT) / 2**30 if self.card else None
 
     @property

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from cases import CASES, Case
+from tables import OF_ENCODING, OF_PLAN
 from torch.utils.data import Dataset
 from turns import Turns
 
@@ -123,7 +124,7 @@ class Measuring:
 
     def encode(self) -> dict[str, Any]:
         base, init = self.base, self.clip.init_frames
-        sizes = batches_of("cuda") if self.case.card is None else dict.fromkeys(WORK_OF_PLAN, 1)
+        sizes = batches_of("cuda") if self.case.card is None else dict.fromkeys(OF_ENCODING, 1)
         videos = np.stack([self.pixels] * sizes["videos"])
         with self.peaks.phase("captions"):
             base.encode_text([TEXT] * sizes["captions"])
@@ -311,15 +312,6 @@ class OneClip(Dataset[Sample]):
         return {"id": str(index), **self.encoded}
 
 
-WORK_OF_PLAN = ("captions", "videos", "images")
-PHASES_OF_PLAN = {
-    "training and saving": "training step",
-    "validation": "validation: sampling",
-    "decode": "validation: decoding",
-}
-"""A phase here, and what its name begins with in a plan."""
-
-
 def planned(folder: Path, case: Case) -> dict[str, Any]:
     """GiB of each phase on a CUDA device, by the names of the measured ones, and of the card that they need."""
     workspace = Workspace(folder)
@@ -335,12 +327,10 @@ def planned(folder: Path, case: Case) -> dict[str, Any]:
     else:
         memory = plan(workspace, options, gpus=1).memory
         phases = {phase.name: phase.device if case.card is None else phase.device_least for phase in memory.phases}
-        names = {
-            ours: max(size for name, size in phases.items() if name.startswith(theirs))
-            for ours, theirs in PHASES_OF_PLAN.items()
-        }
         if case.kind == "encode":
-            names = {what: phases[f"encoding {what}"] for what in WORK_OF_PLAN}
+            names = {what: phases[f"encoding {what}"] for what in OF_ENCODING}
+        else:
+            names = {ours: max(phases[name] for name in theirs) for ours, theirs in OF_PLAN.items()}
     return {name: _gib(size) for name, size in names.items()} | {"card": _gib(card_for(memory.needed))}
 
 

@@ -1,13 +1,14 @@
 """All that needs a GPU, in one run: memory and speed at the real shapes, CUDA tests, training of the miniature.
 
-    python tests/gpu/run.py OUT [--minutes 9] [--only encode|memory|predict|speed|tests|mini] [--every N] [--work FOLDER]
+    python tests/gpu/run.py OUT [--minutes 9] [--only PART ...] [--base NAME] [--every N] [--work FOLDER]
 
 Writes OUT/gpu-<date>.json and .md; commit them under tests/benchmarks/results/. Memory: CogVideoX-2B, 5B and 1.5-5B with
 random weights at their real sizes, each kept to what the card it is meant for has, with the options for it, beside what
 `fca plan` says of them. Predict: the same of predictions. Speed: FCA against LoRA, the base alone and the floor (the base's own
 forward and backward pass), memory options and --compile against without; the kernels of attention. Cases run at the same time
 as far as device and main memory go, and take turns where seconds are measured. What fails or finds no time is named in the
-tables, the rest goes on. --every N: each Nth case only, to see whether all works.
+tables, the rest goes on. Parts: tests, mini, attention, encode, memory, predict, speed. --every N: each Nth case only, to see
+whether all works.
 """
 
 import argparse
@@ -29,14 +30,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, Case
+from cases import CASES, CONTEXT, Case
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 AT_ONCE, PLANS = 9, 4
 """Cases measured and planned at the same time."""
-SPARE, CONTEXT, MAIN = 4, 0.7, 105
-"""GiB: of the device that cases at the same time leave free, of each process beside its allocator's, of main memory for all."""
+SPARE, MAIN = 4, 105
+"""GiB: of the device that cases at the same time leave free, of main memory for all."""
 BEFORE = ("toy raw --clips 64", "prepare ssv2 raw")
 TRAINED = "train --base mini --gpus 1 --steps 200"
 STRAIGHT = (
@@ -93,8 +94,8 @@ class Jobs:
                     job.found = {"failed": "no time left"}
                     done(job)
                 return
-            for job in [job for job in self.waiting if job.ready() and self._fits(job)]:
-                if self._fits(job):
+            for job in list(self.waiting):
+                if job.ready() and self._fits(job):
                     self._start(job)
             time.sleep(0.1)
 
@@ -217,18 +218,28 @@ def measure_all(
     def done(job: Job) -> None:
         part, _, rest = job.name.partition(" ")
         if part in cases:
-            key, _, what = rest.partition(" ")
-            more = {"planned" if "failed" not in job.found else "no_plan": job.found} if what else job.found
-            rows[f"{part} {key}"] |= more | ({} if what else {"took": job.took})
+            of_plan = {"planned" if "failed" not in job.found else "no_plan": job.found}
+            rows[key_of(job)] |= of_plan if job.kind == "plan" else job.found | {"took": job.took}
         elif part == "bases":
             if job.found:
-                found["failed"] = job.found["failed"]
+                found.setdefault("failed", []).append(f"{job.name}: {job.found['failed']}")
+                without(rest)
         else:
             found[part] = job.found
         found["took"] = round(time.monotonic() - started)
         stem = out / f"gpu-{found['date'][:10]}"
         stem.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
         stem.with_suffix(".md").write_text(as_text(found))
+
+    def without(base: str) -> None:
+        """Nobody need wait for a base, or for what all share, that could not be written."""
+        for job in [job for job in jobs.waiting if job.kind and (base == "shared" or rows[key_of(job)]["base"] == base)]:
+            jobs.waiting.remove(job)
+            job.found = {"failed": "the base could not be written"}
+            done(job)
+
+    def key_of(job: Job) -> str:
+        return job.name.removesuffix(" plan")
 
     shared = work / "shared" / "written"
     if bases and not shared.exists() and not all(map(written, bases)):
@@ -249,7 +260,7 @@ def measure_all(
     ):
         ready = lambda case=case: written(case.base) and (case.kind == "time" or not jobs.has("bases shared"))  # noqa: E731
         measured = lambda case=case: Measuring(work, case, device, Turns(work)).found()  # noqa: E731
-        jobs.waiting.append(Job(name, measured, case.device_gib + CONTEXT, case.main_gib, "measure", ready))
+        jobs.waiting.append(Job(name, measured, case.device_gib + CONTEXT / 2**30, case.main_gib, "measure", ready))
         if case.kind != "time":  # planned when no more case waits for the processors
             at_last = lambda ready=ready: ready() and not any(job.kind == "measure" for job in jobs.waiting)  # noqa: E731
             jobs.waiting.append(Job(f"{name} plan", lambda case=case: planned(work, case), 0, 1, "plan", at_last))

@@ -3,8 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcacli.planning.choice import CONTEXT
+
 Row = Mapping[str, Any]
-PHASES = ("training and saving", "validation", "decode")
+OF_PLAN = {
+    "training and saving": ("loading", "training step", "saving"),
+    "validation": ("validation: sampling",),
+    "decode": ("validation: decoding",),
+}
+"""What is measured of a training in one piece, and its phases of a plan."""
+PHASES = tuple(OF_PLAN)
 OF_ENCODING = ("captions", "videos", "images")
 OF_PREDICTIONS = ("encode", "loading", "conditions", "denoising", "decode")
 """Conditions with one denoising step, and with some."""
@@ -15,7 +23,7 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"torch {found['torch']}, Python {found['python']}; random weights, batch 1, bf16. {_took(found)}", ""]
     lines += [f"failed: {said}" for said in found.get("failed", [])]
     if "tests" in found:
-        lines += ["## CUDA tests", "", "```", found["tests"]["said"], "```", ""]
+        lines += ["## CUDA tests", "", "```", found["tests"].get("said") or found["tests"]["failed"], "```", ""]
     if "encode" in found:
         lines += ["## Encoding, the same for all bases", "", *_memory_table(found["encode"], OF_ENCODING, "")]
     if "memory" in found:
@@ -31,6 +39,7 @@ def as_text(found: dict[str, Any]) -> str:
         for row in found["mini"].get("lines", []):
             lines.append(f"- `fca {row['line']}`: exit status {row['status']}, {row['seconds']} s")
             lines += ["", "```", row["said"], "```", ""] if row["status"] else []
+        lines += [found["mini"]["failed"], ""] if "failed" in found["mini"] else []
         compared, differs = found["mini"].get("same", {}).items(), found["mini"].get("differs")
         same = ", ".join(f"{what}: {'the same' if yes else 'NOT the same'}" for what, yes in compared)
         lines += ["", f"Bit by bit, {same}{f'; first at {differs}' if differs else ''}.", ""]
@@ -42,11 +51,9 @@ def _took(found: Row) -> str:
 
 
 def _summary(rows: Sequence[Row]) -> list[str]:
-    """One line for each base: which card it fitted into."""
-    lines = [
-        "A process is kept to the card's GB (10^9 bytes) less 0.75 for its context. Fits, with the largest share of that:",
-        "",
-    ]
+    """One line for each case: whether it fitted into its card."""
+    kept = f"A process is kept to the card's GB (10^9 bytes) less {CONTEXT / 1e9:.2f} for its context."
+    lines = [f"{kept} Fits, with the largest share of that:", ""]
     for row in rows:
         where = f"{row['base']} {row['shape']}, {row['card']:g} GB"
         if "out_of_memory" in row:
@@ -105,7 +112,7 @@ def _speed_table(rows: Sequence[Row]) -> list[str]:
 def _attention_table(found: Mapping[str, Any]) -> list[str]:
     lines = _head(["shape (B, H, S, c)", "kernel", "forward, ms", "with backward, ms", "same bits, ms", "its memory, GiB"])
     for shape, kernels in found.items():
-        for kernel, row in kernels.items() if isinstance(kernels, dict) else ():
+        for kernel, row in kernels.items() if isinstance(kernels, dict) else [("", kernels)]:
             cells = [row[key] for key in ("forward", "both", "same", "gib")] if isinstance(row, dict) else [row, "", "", ""]
             lines.append("| " + " | ".join([shape, kernel, *map(str, cells)]) + " |")
     return [*lines, ""]

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from wide_base import drawn, write_wide_base
 
 from fcacli.config import BaseWeights, ClipConfig, FCAConfig, Keeping, SampleConfig
 from fcacli.model.attach import attach, save_adapter
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
-from fcacli.model.conditioning import Given
 from fcacli.model.frozen_memory import frozen_bytes
 from fcacli.prediction.sampler import decode, encode_given_once, sample
 from fcacli.training.activations import keep_inputs_in_main_memory
@@ -29,9 +29,7 @@ LAYERS = 6
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, write_base: Callable[..., Path]) -> Path:
-    """Wide enough that a block is megabytes."""
-    fields = {"num_attention_heads": 16, "attention_head_dim": 64, "num_layers": LAYERS, "time_embed_dim": 512}
-    return write_base(tmp_path_factory.mktemp("base") / "wide", use_rotary_positional_embeddings=True, **fields)
+    return write_wide_base(tmp_path_factory.mktemp("base"), write_base, LAYERS)
 
 
 def kept(folder: Path, keeping: Keeping) -> CogVideoX:
@@ -45,17 +43,10 @@ def gradients(base: CogVideoX) -> list[torch.Tensor]:
     torch.manual_seed(0)
     adapter = attach(base, FCA, CLIP)
     for layer in adapter.parallel_modules:
-        drawn = torch.randn(layer.to_out.weight.shape) * 0.02  # on the CPU, wherever the layer lies
-        layer.to_out.weight.data.copy_(drawn)
+        layer.to_out.weight.data.copy_(torch.randn(layer.to_out.weight.shape) * 0.02)  # drawn on the CPU, wherever it lies
     torch.manual_seed(1)
     for _ in range(2):
-        given = Given(
-            init_latents=torch.randn(1, 1, 4, 8, 8),
-            text=torch.randn(1, 12, 24),
-            text_mask=torch.ones(1, 12, dtype=torch.bool),
-            image=torch.randn(1, 32, 16),
-        ).to("cuda")
-        x_t, t = torch.randn(1, 4, 4, 8, 8).cuda(), torch.tensor([300]).cuda()
+        x_t, t, given = drawn(side=8)
         with torch.autocast("cuda", torch.bfloat16):
             adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)).float().square().mean().backward()
     return [parameter.grad for _, parameter in adapter.trainable()]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from wide_base import drawn, write_wide_base
 
 from fcacli.config import ClipConfig, FCAConfig, LoRAConfig
 from fcacli.model.attach import attach, detach
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.bases.published import published
-from fcacli.model.conditioning import Given
 from fcacli.training.kernels import repeatable
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -29,8 +29,7 @@ TIMES = 3
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, write_base: Callable[..., Path]) -> CogVideoX:
     """Two layers of real heads, and so many tokens (4 x 32 x 32) that many threads add up one gradient."""
-    fields = {"num_attention_heads": 16, "attention_head_dim": 64, "num_layers": 2, "time_embed_dim": 512}
-    folder = write_base(tmp_path_factory.mktemp("base") / "wide", use_rotary_positional_embeddings=True, **fields)
+    folder = write_wide_base(tmp_path_factory.mktemp("base"), write_base, layers=2)
     return load_base(resolve_base(str(folder)), "cuda", torch.bfloat16)
 
 
@@ -43,13 +42,7 @@ def test_gradients_of_a_training_step(base: CogVideoX, kind: str, checkpointing:
     weights = [parameter for _, parameter in adapter.trainable()]
     for weight in weights:  # what begins at zero passes nothing on
         torch.nn.init.normal_(weight, std=0.02)
-    given = Given(
-        init_latents=torch.randn(1, 1, 4, 64, 64),
-        text=torch.randn(1, 12, 24),
-        text_mask=torch.ones(1, 12, dtype=torch.bool),
-        image=torch.randn(1, 32, 16),
-    ).to("cuda")
-    x_t, t = torch.randn(1, 4, 4, 64, 64).cuda(), torch.tensor([300]).cuda()
+    x_t, t, given = drawn(side=64)
     if checkpointing:
         base.transformer.enable_gradient_checkpointing()
     seen = []

@@ -68,6 +68,24 @@ def test_cases_that_did_not_fit_are_in_the_tables():
     assert text.count("all gone") == 3 and "- mini 16x48x48, 8 GB: **does not fit**" in text
 
 
+def test_what_failed_as_a_whole_is_said():
+    failed = {"failed": "all gone"}
+    text = as_text(FOUND | {"failed": ["bases x: all gone"], "tests": failed, "attention": failed, "mini": failed})
+    assert text.count("all gone") == 4 and "failed: bases x: all gone" in text
+
+
+def test_a_base_that_cannot_be_written_keeps_nobody_waiting(tmp_path):
+    (tmp_path / "work" / "shared").mkdir(parents=True)
+    (tmp_path / "work" / "shared" / "written").touch()
+    words = ALL.replace('"mini", "16x48x48"', '"no-such-base", "16x48x48"')
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", words], cwd=tmp_path, check=True, timeout=300)
+    found = json.loads((tmp_path / "gpu-2026-01-02.json").read_text())
+    assert time.monotonic() - started < 100 and found["failed"][0].startswith("bases ")
+    rows = [row for part in ("encode", "memory", "predict", "speed") for row in found[part]]
+    assert [row["failed"] for row in rows] == ["the base could not be written"] * 4
+
+
 def test_jobs_share_both_memories_and_one_that_dies_or_has_no_time_is_told_of(tmp_path):
     """Of a device of 50 GiB: whatever fits begins, in order."""
     jobs, ended, most = Jobs(tmp_path, time.monotonic() + 4, 50), [], [0.0]

@@ -1,6 +1,7 @@
 """Plans made here, beside peaks that were measured on a GPU: CogVideoX at its real sizes, with options of a training."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,10 @@ from fcacli.workflows.plan import plan
 from fcacli.workflows.train_options import TrainOptions
 from fcacli.workspace import Workspace
 
+sys.path.append(str(Path(__file__).parents[1] / "gpu"))
+from tables import OF_PLAN
+
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu-2026-11-27.json"
-PHASES = {
-    "training and saving": ("loading", "training step", "saving"),
-    "validation": ("validation: sampling",),
-    "decode": ("validation: decoding",),
-}
-"""What was measured in one piece, and its phases of a plan."""
 QUICK = {("16x256x256", 8), ("49x480x720", 16)}
 """Shape and card of those that are not left to -m slow."""
 
@@ -42,6 +40,6 @@ def test_a_plan_is_what_was_measured(row: dict[str, Any], tmp_path: Path) -> Non
     if "out_of_memory" in row:
         assert card_for(memory.needed) > row["card"] * 1e9
         return
-    for what, names in PHASES.items():
+    for what, names in OF_PLAN.items():
         if what in row["phases"]:
             assert max(sizes[name] for name in names) == pytest.approx(row["phases"][what]["allocated_gib"], rel=0.02)
