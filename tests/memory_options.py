@@ -178,15 +178,13 @@ def _noting(gradients: dict[int, Tensor]) -> Any:
 
     def noting(*arguments: Any) -> Any:
         optimizer = make(*arguments)
-        places = {id(master): place for place, master in enumerate(optimizer.weights.masters)}
-        inner = optimizer.inner.step
+        for part, master, inner in zip(optimizer.parts, optimizer.masters, optimizer.inner, strict=True):
 
-        def step() -> None:
-            masters = [master for group in optimizer.inner.param_groups for master in group["params"]]
-            gradients.update({places[id(one)]: one.grad.clone() for one in masters if one.grad is not None})
-            inner()
+            def step(part: Any = part, master: Any = master, inner_step: Any = inner.step) -> None:
+                gradients.update({place: one.clone() for place, one in part.each(master.grad).items()})
+                inner_step()
 
-        optimizer.inner.step = step
+            inner.step = step
         return optimizer
 
     return noting

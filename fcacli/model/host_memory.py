@@ -49,7 +49,8 @@ def page_locked(size: int, device: torch.device) -> torch.Tensor:
     if error := int(cudart.cudaHostRegister(address, size, 0)):
         raise FcaError(
             f"{size / 1e9:.2f} GB of main memory cannot be locked for copies to {device} (CUDA error {error})",
-            "a smaller --block-swap, no --offload-activations, or a larger limit of locked memory: ulimit -l",
+            "a smaller --block-swap, no --offload-activations, --offload-optimizer or --offload-gradients, or more of it that "
+            "may be locked: ulimit -l",
         )
     weakref.finalize(buffer, cudart.cudaHostUnregister, address)
     return buffer

@@ -6,8 +6,12 @@ be as it was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
+from itertools import groupby
+
+from torch.nn import Parameter
 
 from fcacli.config import AdapterConfig, TrainConfig
 from fcacli.model.attach import attach
@@ -16,11 +20,14 @@ from fcacli.planning.fakes import CountingFakes
 from fcacli.planning.live import Meter
 from fcacli.planning.shaped import Kind, ShapedBase
 from fcacli.planning.training import Marks
-from fcacli.training.footprint import TrainedMemory, sizes_and_matrices, trained_memory
+from fcacli.training.footprint import TrainedMemory, trained_memory
+from fcacli.training.optim import in_order, parts_of
+from fcacli.training.parts import Part
 
 Traced = tuple[TrainConfig, Marks]
-SHALLOW = (1, 2)
-"""Layers of the adapters whose weights are counted; deeper ones continue them."""
+Named = list[tuple[str, Parameter]]
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+"""The first one in a weight's name is its layer's."""
 
 
 class Estimates:
@@ -28,13 +35,14 @@ class Estimates:
 
     def __init__(self, base: ShapedBase, kind: Kind):
         self._base, self._kind = base, kind
-        self._weights: dict[AdapterConfig, list[tuple[list[int], list[bool]]]] = {}
+        self._weights: dict[AdapterConfig, Named] = {}
+        self._parts: dict[tuple[AdapterConfig, str, float], list[Part]] = {}
 
     def marks(self, config: TrainConfig, traced: Sequence[Traced]) -> Marks:
         """Of `config`, from those that were traced; without checkpointing they are a lower bound."""
         near, marks = max(traced, key=lambda one: _alike(one[0], config))
-        was, will = self._trained(near), self._trained(config)
-        drawn_was, drawn = (self._trained(replace(one, weights="fp32")).weights for one in (near, config))
+        was, will = self.trained(near), self.trained(config)
+        drawn_was, drawn = (self.trained(replace(one, weights="fp32")).weights for one in (near, config))
         base, passing = (new - old for new, old in zip(self._frozen(config), self._frozen(near), strict=True))
         adapter, gradients = will.weights - was.weights, will.gradients - was.gradients
         state, inputs = self._state(will) - self._state(was), self._inputs(config) - self._inputs(near)
@@ -78,19 +86,31 @@ class Estimates:
         each = (tokens + self._base.text_length) * self._base.d * self._base.dtype.itemsize
         return self._base.layers * config.batch_size * each
 
-    def _trained(self, config: TrainConfig) -> TrainedMemory:
+    def trained(self, config: TrainConfig) -> TrainedMemory:
+        """What is trained, at the base's own depth."""
         if config.adapter not in self._weights:
-            self._weights[config.adapter] = [self._weights_at(layers, config) for layers in SHALLOW]
-        low, high = (trained_memory(sizes, config, self._kind, matrices) for sizes, matrices in self._weights[config.adapter])
-        steps = self._base.layers - SHALLOW[1]
-        values = {one.name: (getattr(low, one.name), getattr(high, one.name)) for one in fields(TrainedMemory)}
-        deep = {name: size + steps * (size - less) for name, (less, size) in values.items()}
-        return TrainedMemory(**deep | {"step": high.step})
+            self._weights[config.adapter] = self._trainable(config)
+        key = config.adapter, config.optimizer, config.text_lr_scale
+        if key not in self._parts:
+            self._parts[key] = parts_of(in_order(self._weights[config.adapter], config), config)
+        return trained_memory(self._parts[key], config)
 
-    def _weights_at(self, layers: int, config: TrainConfig) -> tuple[list[int], list[bool]]:
+    def _trainable(self, config: TrainConfig) -> Named:
+        """Of an adapter of two layers, the second one again for each that the base has more."""
         with CountingFakes(Meter()):
-            adapter = attach(self._base.again(layers), config.adapter, config.clip)
-            return sizes_and_matrices(adapter.trainable())
+            few = attach(self._base.again(min(2, self._base.layers)), config.adapter, config.clip).trainable()
+        deep: Named = []
+        for of_second, run in groupby(few, key=lambda item: _layer(item[0]) == 1):
+            same = list(run)
+            deep += same
+            for layer in range(2, self._base.layers) if of_second else ():
+                deep += [(NUMBER.sub(str(layer), name, count=1), parameter) for name, parameter in same]
+        return deep
+
+
+def _layer(name: str) -> int | None:
+    found = NUMBER.search(name)
+    return int(found[0]) if found else None
 
 
 DECIDE: tuple[tuple[str, int], ...] = (

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcacli.training.footprint import BLOCK, EIGHT_BIT
+from fcacli.training.parts import BLOCK
 
 
 class FakeAdamW8bit(torch.optim.Optimizer):
     """Works in the memory of its state and of the gradients alone, as the real one, against which it is tested."""
 
-    def __init__(self, groups: Any, lr: float, betas: tuple[float, float]):
+    def __init__(self, groups: Any, lr: float, betas: tuple[float, float], min_8bit_size: int):
         super().__init__(groups, {"lr": lr, "betas": betas})
+        self._least = min_8bit_size
         self._tables = {f"qmap{moment}": torch.empty(256) for moment in (1, 2)}
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -22,11 +23,11 @@ class FakeAdamW8bit(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and not self.state[parameter]:
-                    self.state[parameter] = self._state_of(parameter)
+                    self.state[parameter].update(self._state_of(parameter))
 
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         count = parameter.numel()
-        if count < EIGHT_BIT:
+        if count < self._least:
             return {f"state{moment}": torch.empty(count) for moment in (1, 2)}
         moments = {f"state{moment}": torch.empty(count, dtype=torch.uint8) for moment in (1, 2)}
         scales = {f"absmax{moment}": torch.empty(-(-count // BLOCK)) for moment in (1, 2)}

@@ -24,7 +24,7 @@ from fcacli.planning.live import Meter
 from fcacli.planning.optimizer import FakeAdamW8bit
 from fcacli.planning.shaped import Kind
 from fcacli.training.activations import keep_inputs_in_main_memory
-from fcacli.training.footprint import sizes_and_matrices, trained_memory
+from fcacli.training.footprint import TrainedMemory, trained_memory
 from fcacli.training.kernels import step_kernels
 from fcacli.training.objective import Draw, diffusion_loss
 from fcacli.training.optim import make_optimizer
@@ -68,7 +68,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
     stays["drawn"] = attached  # in float32, until the optimizer is made
     stays["adapter"] = attached - drawn + _nbytes(parameters)  # the weights have the type that they are kept in
     _give_state(optimizer, parameters, kind)
-    trained = trained_memory([parameter.numel() for parameter in parameters], config, "cpu")
+    trained = trained_memory(optimizer.parts, config)
     stays["gradients, host"] = trained.host_gradients
     stays["optimizer"] = meter.now - before - stays["adapter"] - stays["gradients, host"]
     meter.marks.clear()
@@ -84,7 +84,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
         optimizer.gradients.put_away()
     _step(base, adapter, config, optimizer, meter, kind)
     marks = stays | meter.marks
-    return marks if kind == "cpu" else _without_host(marks, adapter.trainable(), config)
+    return marks if kind == "cpu" else _without_host(marks, trained)
 
 
 # ---------------------------------------------------------------- the parts
@@ -99,16 +99,14 @@ def _nbytes(parameters: Sequence[Tensor]) -> int:
     return sum(parameter.nbytes for parameter in parameters)
 
 
-def _without_host(marks: Marks, trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> Marks:
+def _without_host(marks: Marks, trained: TrainedMemory) -> Marks:
     """A CUDA device has not what was traced on the CPU for main memory: state and block inputs that live there; in a
     validation, no state at all."""
-    sizes, matrices = sizes_and_matrices(trainable)
-    here, pinned = (trained_memory(sizes, config, device, matrices) for device in ("cpu", "cuda"))
-    host = here.host + here.host_gradients
+    host = trained.host + trained.host_gradients
     there = {name: size - (host + marks["block inputs"]) * name.startswith("step/") for name, size in marks.items()}
-    there["optimizer"] -= here.host
-    there["sampling"] -= marks["optimizer"] + here.host_gradients
-    return there | {"optimizer, host": pinned.host, "gradients, host": pinned.host_gradients}
+    there["optimizer"] -= trained.host
+    there["sampling"] -= marks["optimizer"] + trained.host_gradients
+    return there | {"optimizer, host": trained.host}
 
 
 def _give_state(optimizer: AdapterOptimizer, parameters: list[Parameter], kind: Kind) -> None:

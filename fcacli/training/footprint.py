@@ -1,22 +1,16 @@
 """What training an adapter holds in memory beside activations, for each way to keep weights and optimizer state."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from torch.nn import Parameter
 
 from fcacli.config import TrainConfig
 from fcacli.training.offload import SMALL
-from fcacli.training.optim import decays
-from fcacli.training.stepping import cut
+from fcacli.training.optim import is_stepped_by_muon
+from fcacli.training.parts import BLOCK, Part
 
-EIGHT_BIT = 4096
-"""Weights from which on a tensor's moments are kept in 8 bits."""
 PAGES = 100_000
-"""Weights from which on they are kept in pages."""
-BLOCK = 256
-"""Weights that share two scales."""
+"""Weights of a part from which on they are kept in pages."""
 MUON = 12
 """Bytes a weight that Muon's step of a square matrix takes for a moment: the momentum in float32, four matrices in bfloat16."""
 
@@ -39,65 +33,46 @@ class TrainedMemory:
     live in host memory, and what the optimizer itself needs for a moment."""
 
 
-def sizes_and_matrices(trainable: Sequence[tuple[str, Parameter]]) -> tuple[list[int], list[bool]]:
-    """Of each trained tensor how many weights it has, and whether it is a matrix for Muon."""
-    return [parameter.numel() for _, parameter in trainable], [decays(*item) for item in trainable]
+def trained_memory(parts: Sequence[Part], config: TrainConfig) -> TrainedMemory:
+    """Of the parts in which weights are trained.
 
-
-def trained_memory(
-    sizes: Sequence[int],
-    config: TrainConfig,
-    device: Literal["cuda", "cpu"] = "cuda",
-    matrices: Sequence[bool] | None = None,
-) -> TrainedMemory:
-    """Of trained tensors with so many weights each, in the optimizer's order (what `decays` first).
-
-    `matrices` says which of them Muon steps; None: all. Exact but for `step`, which is that on CUDA, and for the tables of
-    8-bit state (2 KiB; after a resume as much for each tensor). torch rounds pinned memory up to a power of two, tensor by
-    tensor, which is counted.
+    Exact but for `step`, which is that on CUDA, and for the tables of 8-bit state (2 KiB a part).
     """
-    of_muon = [config.optimizer == "muon" and matrix for matrix in matrices or [True] * len(sizes)]
     each = 4 if config.weights == "fp32" else 2
     on_device, on_host, of_step = 0, 0, 0
-    for part in cut(sizes):
-        fetched = 0
-        for size, matrix in ((sizes[place], of_muon[place]) for place in part):
-            for kept in _kept(size, config, matrix):
-                if config.optimizer == "paged-adamw8bit" and size >= PAGES and kept == size:
-                    on_host += kept
-                elif config.offload_optimizer and kept > SMALL:
-                    on_host += _pinned(kept) if device == "cuda" else kept
-                    fetched += kept
-                else:
-                    on_device += kept
-        weights = sum(sizes[place] for place in part)
-        fetched += each * weights * config.offload_gradients
-        float32 = 0 if config.weights == "fp32" else (4 + 4 - 2) * weights  # its own gradients are freed for it
-        own = max([4 * weights * (config.optimizer == "adamw"), *(MUON * sizes[place] for place in part if of_muon[place])])
-        of_step = max(of_step, fetched + float32 + own)
-    total, waiting = each * sum(sizes), 0
-    if config.offload_gradients:
-        waiting = sum(_pinned(each * size) if device == "cuda" else each * size for size in sizes)
+    for part in parts:
+        fetched, of_muon = 0, is_stepped_by_muon(part.key, config)
+        for kept, moment in _kept(part, config, of_muon):
+            if config.optimizer == "paged-adamw8bit" and part.size >= PAGES and moment:
+                on_host += kept
+            elif config.offload_optimizer and kept > SMALL:
+                on_host += kept
+                fetched += kept
+            else:
+                on_device += kept
+        fetched += each * part.weights * config.offload_gradients
+        copied = 0 if config.weights == "fp32" and part.alone else (4 + 4 - each) * part.size  # its own gradients are freed
+        own = MUON * part.size if of_muon else 4 * part.size * (config.optimizer == "adamw")
+        of_step = max(of_step, fetched + copied + own)
+    sizes = [math.prod(shape) for part in parts for shape in part.shapes]
+    total = each * sum(sizes)
     return TrainedMemory(
         weights=total,
         gradients=each * max(sizes, default=0) if config.offload_gradients else total,
         state=on_device,
         host=on_host,
-        host_gradients=waiting,
+        host_gradients=total * config.offload_gradients,
         step=of_step,
     )
 
 
-def _kept(size: int, config: TrainConfig, of_muon: bool) -> list[int]:
-    """Bytes of the tensors that are kept of one with `size` weights."""
-    remainder = [2 * size] if config.weights == "bf16" else []
+def _kept(part: Part, config: TrainConfig, of_muon: bool) -> list[tuple[int, bool]]:
+    """Bytes of the tensors that are kept of a part, and whether each is a moment."""
+    size = part.size
+    remainder = [(2 * size, False)] if config.weights == "bf16" else []
     if of_muon:
-        return [4 * size, *remainder]
-    if config.optimizer in ("adamw", "muon") or size < EIGHT_BIT:
-        return [4 * size, 4 * size, *remainder]
+        return [(4 * size, True), *remainder]
+    if config.optimizer in ("adamw", "muon") or part.small:
+        return [(4 * size, True), (4 * size, True), *remainder]
     scales = 4 * -(-size // BLOCK)
-    return [size, size, scales, scales, *remainder]
-
-
-def _pinned(size: int) -> int:
-    return 1 << (size - 1).bit_length()
+    return [(size, True), (size, True), (scales, False), (scales, False), *remainder]

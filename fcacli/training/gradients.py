@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from fcacli.model.host_memory import page_locked
+
 
 class Gradients(Protocol):
     """Of some parameters, by place."""
@@ -44,14 +46,16 @@ class InParameters:
 
 
 class InMainMemory:
-    """In main memory, pinned where the device is another.
+    """In main memory, page-locked where the device is another.
 
     Copies are queued on the device's stream, in order with the arithmetic; nothing waits for them but the next copy.
     """
 
     def __init__(self, parameters: Sequence[Parameter]):
         self._parameters = parameters
-        self._homes = [torch.empty(p.shape, dtype=p.dtype, pin_memory=p.device.type == "cuda") for p in parameters]
+        self._buffer = page_locked(sum(p.nbytes for p in parameters), parameters[0].device)  # locked as long as it lives
+        pieces = self._buffer.split([p.nbytes for p in parameters])
+        self._homes = [piece.view(p.dtype).view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
         self._norms: dict[int, Tensor] = {}
         self._clipped: tuple[float, Tensor] | None = None
         for place, parameter in enumerate(parameters):

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fcacli.model.host_memory import page_locked
+
 SMALL = 4096
 """Bytes up to which a tensor is not worth moving."""
 PAGED = ("state1", "state2")
@@ -19,7 +21,7 @@ Kept = MutableMapping[str, Any]
 
 
 class Residence(Protocol):
-    """Where state stays; `kept` is a mapping of names to tensors for each weight."""
+    """Where state stays; `kept` is a mapping of names to tensors for each part of the weights."""
 
     def settled(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor read from a checkpoint, where it has to be between steps."""
@@ -57,26 +59,25 @@ class BesideWeights:
 class InPages(BesideWeights):
     """In memory that CUDA's driver moves between host and device as it is used; of bitsandbytes' paged optimizers."""
 
-    def __init__(self, device: torch.device, optimizer: Any):
-        super().__init__(device)
-        self.optimizer = optimizer
-
     def settled(self, name: str, tensor: Tensor) -> Tensor:
         """bitsandbytes itself would make ordinary tensors on the device of what it reads."""
         if name not in PAGED:
             return super().settled(name, tensor)
+        from bitsandbytes.optim import PagedAdamW8bit
+
         like = torch.empty(tensor.shape, dtype=tensor.dtype, device=self.device)
-        return self.optimizer.get_state_buffer(like, tensor.dtype).copy_(tensor)
+        return PagedAdamW8bit([like]).get_state_buffer(like, tensor.dtype).copy_(tensor)
 
 
 class InHostMemory:
-    """In main memory, pinned where the device is another; on the device for one part of the weights at a time.
+    """In main memory, page-locked where the device is another; on the device for one part of the weights at a time.
 
     Copies are queued on the device's stream, in order with the arithmetic, so a part's memory is that of the one before it.
     """
 
     def __init__(self, device: torch.device):
         self.device = device
+        self._buffers: list[Tensor] = []
 
     def settled(self, name: str, tensor: Tensor) -> Tensor:
         return self._host(tensor).copy_(tensor) if tensor.nbytes > SMALL else tensor.to(self.device)
@@ -96,7 +97,8 @@ class InHostMemory:
         return nullcontext()
 
     def _host(self, like: Tensor) -> Tensor:
-        return torch.empty(like.shape, dtype=like.dtype, pin_memory=self.device.type == "cuda")
+        self._buffers.append(page_locked(like.nbytes, self.device))  # locked as long as this one lives
+        return self._buffers[-1].view(like.dtype).view(like.shape)
 
 
 def _large(kept: Sequence[Kept]) -> Iterator[tuple[Kept, str, Tensor]]:

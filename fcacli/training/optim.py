@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from fcacli.config import TrainConfig
 from fcacli.training.gradients import InMainMemory, InParameters
 from fcacli.training.muon import MATRICES, MuonAdamW
 from fcacli.training.offload import BesideWeights, InHostMemory, InPages
+from fcacli.training.parts import EIGHT_BIT, Part, cut
 from fcacli.training.stepping import AdapterOptimizer
 from fcacli.training.trained_weights import hold
 
@@ -52,22 +52,48 @@ def make_optimizer(
     Args:
         adamw: in the place of the one that `config.optimizer` names.
     """
-    sorts = [(not decays(*item), config.text_lr_scale if is_of_text(item[0]) else 1.0) for item in trainable]
-    in_order = sorted(range(len(sorts)), key=lambda place: (sorts[place][0], -sorts[place][1]))
-    weights = hold([trainable[place][1] for place in in_order], config.weights, config.seed)
-    device = weights.parameters[0].device
-    groups: list[dict[str, Any]] = []
-    for (plain, scale), same in groupby(range(len(in_order)), key=lambda place: sorts[in_order[place]]):
-        masters = [weights.masters[place] for place in same]
-        groups.append({"params": masters, "weight_decay": 0.0 if plain else config.weight_decay, SCALE: scale})
-        if config.optimizer == "muon":
-            groups[-1][MATRICES] = not plain
+    ordered = in_order(trainable, config)
+    parameters = [parameter for _, parameter in ordered]
+    weights = hold(parameters, parts_of(ordered, config), config.weights, config.seed)
     kind = adamw or _adamw(config.optimizer)
-    inner = kind(groups, lr=config.lr, betas=(0.9, 0.999))
-    gradients = (InMainMemory if config.offload_gradients else InParameters)(weights.parameters)
+
+    def of_part(part: Part, master: Parameter) -> Any:
+        plain, scale = part.key
+        group = {"params": [master], "weight_decay": 0.0 if plain else config.weight_decay, SCALE: -scale}
+        given: dict[str, Any] = {}
+        if config.optimizer == "muon":
+            group[MATRICES] = is_stepped_by_muon(part.key, config)
+        elif config.optimizer != "adamw":
+            given["min_8bit_size"] = part.size + 1 if part.small else EIGHT_BIT
+        return kind([group], lr=config.lr, betas=(0.9, 0.999), **given)
+
+    device = parameters[0].device
+    gradients = (InMainMemory if config.offload_gradients else InParameters)(parameters)
     if config.optimizer == "paged-adamw8bit":
-        return AdapterOptimizer(inner, weights, InPages(device, inner), gradients)
-    return AdapterOptimizer(inner, weights, (InHostMemory if config.offload_optimizer else BesideWeights)(device), gradients)
+        return AdapterOptimizer(of_part, weights, InPages(device), gradients)
+    return AdapterOptimizer(of_part, weights, (InHostMemory if config.offload_optimizer else BesideWeights)(device), gradients)
+
+
+def in_order(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> list[tuple[str, Parameter]]:
+    """Named parameters in the optimizer's order."""
+    return sorted(trainable, key=lambda item: _key(item, config))
+
+
+def parts_of(ordered: Sequence[tuple[str, Parameter]], config: TrainConfig) -> list[Part]:
+    """The parts in which parameters are stepped: alike in weight decay and in the scale of their learning rate. Muon steps a
+    matrix by itself."""
+    keys = [_key(item, config) for item in ordered]
+    return cut([p.shape for _, p in ordered], keys, [is_stepped_by_muon(key, config) for key in keys])
+
+
+def is_stepped_by_muon(key: tuple[bool, float], config: TrainConfig) -> bool:
+    """Whether weights of a part with this key are."""
+    return config.optimizer == "muon" and not key[0]
+
+
+def _key(item: tuple[str, Parameter], config: TrainConfig) -> tuple[bool, float]:
+    """Whether a parameter does without weight decay, and the scale of its learning rate, negative."""
+    return not decays(*item), -(config.text_lr_scale if is_of_text(item[0]) else 1.0)
 
 
 def _adamw(kind: str) -> Any:

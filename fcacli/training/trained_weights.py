@@ -8,110 +8,104 @@
 Rounded to the nearest bfloat16, an update below 1/512 of its weight would be lost at every step. Kahan summation would take the
 same two bytes as the exact remainder and keep 8 bits of it.
 
-Gradients have the weights' type; they are used up by `open`.
+Gradients have the weights' type.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from fcacli.training.objective import keyed
-
-Kept = dict[str, Any]
-"""What is kept of one parameter between steps, by name; like an optimizer's state of it."""
+from fcacli.training.parts import Kept, Part
 
 
-class Float32Weights:
-    """The parameters, by place, are their own masters, and nothing is kept beside them."""
+class TrainedWeights:
+    """Some parameters, by place, in parts that are read and written."""
 
-    def __init__(self, parameters: Sequence[Parameter]):
+    dtype: torch.dtype
+    """Of the parameters."""
+
+    def __init__(self, parameters: Sequence[Parameter], parts: Sequence[Part]):
+        self.parameters, self.parts = list(parameters), list(parts)
+        self.kept: list[Kept] = [{} for _ in parts]
+        """Of each part between steps, beside the parameters; like an optimizer's state of it."""
         for parameter in parameters:
-            parameter.data = parameter.data.float()
-        self.parameters = self.masters = list(parameters)
-        self.kept: list[Kept] = [{} for _ in parameters]
+            parameter.data = parameter.data.to(self.dtype)
 
-    def open(self, places: Sequence[int]) -> None:
-        pass
+    def read(self, number: int) -> Tensor:
+        """The master of a part: its weights in float32."""
+        return self._gathered(number, torch.float32)
 
-    def close(self, places: Sequence[int], step: int) -> None:
-        for place in places:
-            self.masters[place].grad = None
-
-
-class _Bfloat16Weights:
-    """Parameters, by place, in bfloat16; masters that are empty but between `open` and `close`."""
-
-    def __init__(self, parameters: Sequence[Parameter]):
-        self.parameters = list(parameters)
-        self.masters = [Parameter(torch.empty(0, device=parameter.device)) for parameter in parameters]
-        self.kept: list[Kept] = [{} for _ in parameters]
-
-    def open(self, places: Sequence[int]) -> None:
-        """Have the masters of these hold weight and gradient in float32."""
-        for place in places:
-            parameter, master = self.parameters[place], self.masters[place]
-            master.data = self._joined(place)
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
-
-    def close(self, places: Sequence[int], step: int) -> None:
-        """Write the masters of these back, after optimizer step `step`, and forget their gradients."""
-        for place in places:
-            master = self.masters[place]
-            self._write(place, master.data, step)
-            master.grad = None
-            master.data = torch.empty(0, device=master.device)
-
-    def _joined(self, place: int) -> Tensor:
-        return self.parameters[place].data.float()
-
-    def _write(self, place: int, master: Tensor, step: int) -> None:
+    def write(self, number: int, master: Tensor, places: Sequence[int], step: int) -> None:
+        """The weights at these places as they are in the master of a part after an optimizer step."""
         raise NotImplementedError
 
+    def _gathered(self, number: int, dtype: torch.dtype) -> Tensor:
+        part = self.parts[number]
+        return part.gathered({place: self.parameters[place].data for place in part.places}, dtype)
 
-class SplitWeights(_Bfloat16Weights):
+    def _scatter(self, number: int, flat: Tensor, places: Sequence[int]) -> None:
+        self.parts[number].scatter(flat, {place: self.parameters[place].data for place in places})
+
+
+class Float32Weights(TrainedWeights):
+    """The parameters are masters, and nothing is kept beside them."""
+
+    dtype = torch.float32
+
+    def write(self, number: int, master: Tensor, places: Sequence[int], step: int) -> None:
+        if not self.parts[number].alone:  # else it is the parameter itself
+            self._scatter(number, master, places)
+
+
+class SplitWeights(TrainedWeights):
     """The nearest bfloat16, and what the bits of float32 have beyond it."""
 
-    def __init__(self, parameters: Sequence[Parameter]):
-        super().__init__(parameters)
-        for parameter, kept in zip(self.parameters, self.kept, strict=True):
-            parameter.data, kept["remainder"] = split(parameter.data.float())
+    dtype = torch.bfloat16
 
-    def _joined(self, place: int) -> Tensor:
-        return join(self.parameters[place].data, self.kept[place]["remainder"])
+    def __init__(self, parameters: Sequence[Parameter], parts: Sequence[Part]):
+        remainders: dict[int, Tensor] = {}
+        for place, parameter in enumerate(parameters):
+            parameter.data, remainders[place] = split(parameter.data.float())
+        super().__init__(parameters, parts)
+        for part, kept in zip(self.parts, self.kept, strict=True):
+            kept["remainder"] = part.gathered({place: remainders.pop(place) for place in part.places}, torch.int16)
 
-    def _write(self, place: int, master: Tensor, step: int) -> None:
-        rounded, remainder = split(master)
-        self.parameters[place].data.copy_(rounded)
-        self.kept[place]["remainder"].copy_(remainder)
+    def read(self, number: int) -> Tensor:
+        return join(self._gathered(number, self.dtype), self.kept[number]["remainder"])
+
+    def write(self, number: int, master: Tensor, places: Sequence[int], step: int) -> None:
+        part, (rounded, remainder) = self.parts[number], split(master)
+        self._scatter(number, rounded, places)
+        kept = part.each(self.kept[number]["remainder"])
+        part.scatter(remainder, {place: kept[place] for place in places})
 
 
-class StochasticWeights(_Bfloat16Weights):
-    """bfloat16 by lot; the lot is a function of seed, step and place."""
+class StochasticWeights(TrainedWeights):
+    """bfloat16 by lot; the lot is a function of seed, step and part."""
 
-    def __init__(self, parameters: Sequence[Parameter], seed: int):
-        super().__init__(parameters)
+    dtype = torch.bfloat16
+
+    def __init__(self, parameters: Sequence[Parameter], parts: Sequence[Part], seed: int):
+        super().__init__(parameters, parts)
         self.seed = seed
-        for parameter in self.parameters:
-            parameter.data = parameter.data.bfloat16()
 
-    def _write(self, place: int, master: Tensor, step: int) -> None:
-        lot = keyed("rounding", self.seed, step, place).initial_seed()
+    def write(self, number: int, master: Tensor, places: Sequence[int], step: int) -> None:
+        lot = keyed("rounding", self.seed, step, number).initial_seed()
         generator = torch.Generator(master.device).manual_seed(lot)
-        self.parameters[place].data.copy_(round_by_lot(master, generator))
+        self._scatter(number, round_by_lot(master, generator), places)
 
 
-TrainedWeights = Float32Weights | SplitWeights | StochasticWeights
-
-
-def hold(parameters: Sequence[Parameter], kind: Literal["fp32", "bf16", "bf16-stochastic"], seed: int) -> TrainedWeights:
+def hold(
+    parameters: Sequence[Parameter], parts: Sequence[Part], kind: Literal["fp32", "bf16", "bf16-stochastic"], seed: int
+) -> TrainedWeights:
     """Bring parameters into the type that `kind` keeps them in."""
     if kind == "bf16":
-        return SplitWeights(parameters)
-    return StochasticWeights(parameters, seed) if kind == "bf16-stochastic" else Float32Weights(parameters)
+        return SplitWeights(parameters, parts)
+    return StochasticWeights(parameters, parts, seed) if kind == "bf16-stochastic" else Float32Weights(parameters, parts)
 
 
 # ---------------------------------------------------------------- bits: bfloat16 is the upper half of float32

@@ -17,7 +17,7 @@ import torch
 from fcacli.config import SampleConfig, TrainConfig
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.training import optim
-from fcacli.training.trained_weights import _Bfloat16Weights, hold
+from fcacli.training.trained_weights import TrainedWeights, hold
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from fitting import CLIP, FCA, clips, run_fit
@@ -26,37 +26,34 @@ RESULTS = Path(__file__).parent / "results" / "bfloat16_weights.md"
 STEPS, RATE = 150, 1e-4
 
 
-class Nearest(_Bfloat16Weights):
+class Nearest(TrainedWeights):
     """Rounded to the nearest bfloat16: what small updates are lost by."""
 
-    def __init__(self, parameters):
-        super().__init__(parameters)
-        for parameter in self.parameters:
-            parameter.data = parameter.data.bfloat16()
+    dtype = torch.bfloat16
 
-    def _write(self, place, master, step):
-        self.parameters[place].data.copy_(master.bfloat16())
+    def write(self, number, master, places, step):
+        self._scatter(number, master.bfloat16(), places)
 
 
 class Kahan(Nearest):
     """With the error of the rounding kept in bfloat16 and added before the next."""
 
-    def __init__(self, parameters):
-        super().__init__(parameters)
-        for parameter, kept in zip(self.parameters, self.kept, strict=True):
-            kept["error"] = torch.zeros_like(parameter.data)
+    def __init__(self, parameters, parts):
+        super().__init__(parameters, parts)
+        for part, kept in zip(parts, self.kept, strict=True):
+            kept["error"] = torch.zeros(part.shapes[0] if part.alone else part.size, dtype=torch.bfloat16)
 
-    def _joined(self, place):
-        return super()._joined(place) + self.kept[place]["error"].float()
+    def read(self, number):
+        return super().read(number) + self.kept[number]["error"].float()
 
-    def _write(self, place, master, step):
-        super()._write(place, master, step)
-        self.kept[place]["error"].copy_(master - self.parameters[place].data.float())
+    def write(self, number, master, places, step):
+        super().write(number, master, places, step)
+        self.kept[number]["error"].copy_(master - master.bfloat16().float())
 
 
 WAYS = {
     "fp32": ("fp32", hold, 4),
-    "nearest (control)": ("bf16", lambda parameters, *_: Nearest(parameters), 2),
+    "nearest (control)": ("bf16", lambda parameters, parts, *_: Nearest(parameters, parts), 2),
     "bf16-stochastic": ("bf16-stochastic", hold, 2),
     "Kahan summation": ("bf16", lambda parameters, *_: Kahan(parameters), 4),
     "bf16": ("bf16", hold, 4),

@@ -122,7 +122,7 @@ def test_the_state_of_adamw8bit_has_the_planned_bytes(weights):
         for parameter in parameters:
             parameter.grad = torch.ones_like(parameter)
         optimizer.step(0)
-        kept = [value for values in optimizer.inner.state.values() for value in values.values()]
+        kept = [value for values in optimizer.state for value in values.values()]
         storages = (value.untyped_storage() for value in kept if isinstance(value, torch.Tensor) and value.numel())
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
@@ -132,9 +132,9 @@ def test_the_state_of_adamw8bit_has_the_planned_bytes(weights):
 CONFIG_8BIT = config_of(resolve_base("mini"), adapter_width=192, optimizer="adamw8bit")
 
 
-def test_adamw_of_cuda_tensors_takes_a_copy_of_all_weights_more(folder_of):
-    """torch updates all of them at once there."""
+def test_adamw_of_cuda_tensors_takes_one_copy_of_a_part_and_not_two(folder_of):
+    """torch takes another way there, which works in place."""
     spec = resolve_base(str(folder_of("absolute")))
     config = config_of(spec, optimizer="adamw")
     one_by_one, at_once = (traced(spec, config, 2, kind)["step/optimizer"] for kind in ("cpu", "cuda"))
-    assert at_once - one_by_one > 0.8 * traced(spec, config, 2)["adapter"]
+    assert 0.6 < (one_by_one - at_once) / traced(spec, config, 2)["adapter"] <= 1

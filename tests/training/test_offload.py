@@ -7,11 +7,12 @@ import weakref
 from dataclasses import replace
 from itertools import product
 
+import bitsandbytes
 import pytest
 import torch
 from fitting import LORA, StopAt, assert_same_run, run_fit
 
-from fcacli.training import checkpoint, loop, offload, stepping
+from fcacli.training import checkpoint, loop, offload, parts
 from fcacli.training.footprint import trained_memory
 from fcacli.training.offload import SMALL, InHostMemory
 from fcacli.training.optim import decays, make_optimizer, set_learning_rate
@@ -35,7 +36,7 @@ each_way = pytest.mark.parametrize("way", WAYS, ids=name_of)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(stepping, "PART", 5000)
+    monkeypatch.setattr(parts, "PART", 7000)
 
 
 def trainable():
@@ -55,7 +56,7 @@ def step(optimizer, parameters, numbers):
 
 def tensors(optimizer):
     """All of the state, with what is kept of the weights."""
-    kept = [*optimizer.inner.state.values(), *optimizer.weights.kept]
+    kept = [*optimizer.state, *optimizer.weights.kept]
     return [value for values in kept for value in values.values() if isinstance(value, torch.Tensor)]
 
 
@@ -84,13 +85,14 @@ def test_offloading_changes_no_bit_and_leaves_no_state_behind(make_config, hoste
     plain, moved = trainable(), trainable()
     step(make_optimizer(plain, config), plain, range(5))
     offloaded = make_optimizer(moved, replace(config, offload_optimizer=True))
-    most, inner = [], offloaded.inner.step
+    most = []
+    for inner in offloaded.inner:
 
-    def counting():
-        inner()
-        most.append(sum(id(tensor) not in hosted for tensor in large(offloaded)))
+        def counting(inner_step=inner.step):
+            inner_step()
+            most.append(sum(id(tensor) not in hosted for tensor in large(offloaded)))
 
-    offloaded.inner.step = counting
+        inner.step = counting
     step(offloaded, moved, range(5))
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(plain, moved, strict=True))
     assert len(large(offloaded)) >= (2 if optimizer == "muon" else 4) and all(
@@ -122,11 +124,13 @@ def test_saved_state_is_exact(make_config, way):
         assert any(kept["remainder"].any() for kept in second.weights.kept)
 
 
-def test_state_of_before_parts_and_bfloat16_is_read(make_config):
-    """What torch's own optimizer writes, as checkpoints before this one did."""
+@pytest.mark.parametrize("kind", ["adamw", "adamw8bit"])
+def test_state_of_before_parts_and_bfloat16_is_read(make_config, kind):
+    """What an optimizer over all weights itself writes, as checkpoints before this one did."""
+    made = {"adamw": torch.optim.AdamW, "adamw8bit": bitsandbytes.optim.AdamW8bit}[kind]
     parameters, again = trainable(), trainable()
     groups = [[p for n, p in parameters if decays(n, p)], [p for n, p in parameters if not decays(n, p)]]
-    plain = torch.optim.AdamW([{"params": groups[0], "weight_decay": 1e-4}, {"params": groups[1], "weight_decay": 0.0}])
+    plain = made([{"params": groups[0], "weight_decay": 1e-4}, {"params": groups[1], "weight_decay": 0.0}])
     for number in range(3):
         generator = torch.Generator().manual_seed(number)
         for _, parameter in parameters:
@@ -135,7 +139,7 @@ def test_state_of_before_parts_and_bfloat16_is_read(make_config):
             group["lr"] = 1e-2 / (1 + number)
         plain.step()
         if number == 1:
-            optimizer = make_optimizer(again, make_config(optimizer="adamw"))
+            optimizer = make_optimizer(again, make_config(optimizer=kind))
             optimizer.load_state_dict(copy.deepcopy(plain.state_dict()))
             for (_, a), (_, b) in zip(again, parameters, strict=True):
                 a.data.copy_(b.data)
@@ -174,8 +178,7 @@ def test_planned_bytes_are_the_counted_ones(make_config, hosted, way):
     step(optimizer, parameters, range(2))
     for _, parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    sizes, matrices = zip(*((p.numel(), p.ndim == 2) for p in optimizer.weights.parameters), strict=True)
-    planned = trained_memory(sizes, config, "cpu", matrices)
+    planned = trained_memory(optimizer.parts, config)
     assert planned.weights == sum(parameter.nbytes for _, parameter in parameters)
     assert planned.gradients == sum(parameter.grad.nbytes for _, parameter in parameters)
     counted = {id(tensor): tensor for tensor in tensors(optimizer) if tensor.ndim and tensor.numel() != 256}  # no tables
@@ -189,9 +192,14 @@ def test_planned_bytes_are_the_counted_ones(make_config, hosted, way):
 def test_a_step_needs_no_more_float32_than_planned(make_config):
     """Masters and gradients of a part in float32 for those in bfloat16, its state where that is fetched, AdamW's own tensor."""
     config = make_config(optimizer="adamw", weights="bf16", offload_optimizer=True)
-    assert trained_memory([4000, 4000, 2000], config).step == (6 + 8 + 2 + 4) * 4000
+    assert trained_memory(parts_of_sizes(4000, 4000, 2000), config).step == (6 + 8 + 2 + 4) * (4096 + 2048)
     plain = replace(config, weights="fp32", offload_optimizer=False)
-    assert trained_memory([4000, 4000, 1000], plain).step == 4 * 5000
+    assert trained_memory(parts_of_sizes(4000, 4000, 1000), plain).step == (4 + 4) * (4096 + 1024)
+    assert trained_memory(parts_of_sizes(6000), plain).step == 4 * 6000
+
+
+def parts_of_sizes(*sizes):
+    return parts.cut([(size,) for size in sizes], [(False, -1.0)] * len(sizes), [False] * len(sizes))
 
 
 # ---------------------------------------------------------------- in the loop
@@ -247,7 +255,7 @@ def test_gradients_leave_the_parameters_as_the_backward_pass_goes(make_config):
         sum((parameter * 3).sum() for _, parameter in parameters).backward()
     assert at_once == [0] * 2 * len(parameters)
     sizes = [parameter.numel() for parameter in optimizer.weights.parameters]
-    planned = trained_memory(sizes, config, "cpu")
+    planned = trained_memory(optimizer.parts, config)
     assert sum(home.nbytes for home in optimizer.gradients._homes) == planned.host_gradients == 4 * sum(sizes)
     assert float(optimizer.gradients.clip(1.0)) == pytest.approx(6 * sum(sizes) ** 0.5)
     assert optimizer.gradients.fetch([0, 1]) == [0, 1]
@@ -294,7 +302,7 @@ def test_state_is_away_in_validation_and_back_as_it_was(base, settings, tmp_path
     run_fit(base, config, tmp_path / "with", validate=validate)
     assert [step for step, *_ in seen] == [1, 2]
     for _, count, alive, copies in seen:
-        assert count == copies > 20 and alive == 0
+        assert count == copies > 10 and alive == 0
     run_fit(base, replace(config, validate_every=0), tmp_path / "without")
     one, other = (torch.load(checkpoint.latest(tmp_path / run) / "optimizer.pt") for run in ("with", "without"))
     torch.testing.assert_close(one, other, rtol=0, atol=0)

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fcacli.training.optim import decays, learning_rate, make_optimizer, set_learning_rate
 
@@ -77,8 +78,23 @@ def test_eight_bit_state_is_for_large_tensors_only(make_config):
     trainable = parameters()
     optimizer = make_optimizer(trainable, make_config())
     step(optimizer, trainable, 0)
-    kinds = {name: optimizer.inner.state[parameter]["state1"].dtype for name, parameter in trainable}
+    saved = optimizer.state_dict()["state"]
+    places = {id(parameter): place for place, parameter in enumerate(optimizer.weights.parameters)}
+    kinds = {name: saved[places[id(parameter)]]["state1"].dtype for name, parameter in trainable}
     assert kinds == {"large.weight": torch.uint8, "small.weight": torch.float32, "large.bias": torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["adamw8bit", "adamw"])
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "bf16-stochastic"])
+def test_a_weight_without_gradient_stays(make_config, kind, weights):
+    """Though it is in a part with others that move, and weight decay is theirs."""
+    trainable = [(f"{name}.weight", torch.nn.Parameter(torch.ones(70, 70))) for name in ("one", "other")]
+    optimizer = make_optimizer(trainable, make_config(optimizer=kind, weights=weights, weight_decay=0.5))
+    assert [len(part.places) for part in optimizer.parts] == [2]
+    trainable[1][1].grad = torch.ones_like(trainable[1][1])
+    optimizer.step(0)
+    assert (trainable[0][1] == 1).all() and (trainable[1][1] != 1).all()
+    assert "weights" not in optimizer.state_dict() or not optimizer.state_dict()["weights"][0]["remainder"].any()
 
 
 def test_text_modules_have_their_own_learning_rate(make_config):
@@ -97,3 +113,35 @@ def test_text_modules_have_their_own_learning_rate(make_config):
         moved[scale] = {name: -float(parameter.detach().mean()) for name, parameter in trainable}
     assert moved[1.0] == pytest.approx(dict.fromkeys(names, 0.01), rel=1e-4)
     assert moved[0.25] == pytest.approx({name: 0.0025 if "text" in name else 0.01 for name in names}, rel=1e-4)
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that compute."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["adamw8bit", "adamw"])
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "bf16-stochastic"])
+def test_more_tensors_do_not_mean_more_kernels(make_config, kind, weights):
+    """An adapter of a real base has thousands, and a GPU waits while one after the other is launched."""
+    counted = []
+    for number in (10, 100):
+        shapes = [(64, 80), (7, 9), (33,)] * number
+        trainable = [
+            (f"{n}.{'weight' if len(s) > 1 else 'bias'}", torch.nn.Parameter(torch.ones(s))) for n, s in enumerate(shapes)
+        ]
+        optimizer = make_optimizer(trainable, make_config(optimizer=kind, weights=weights))
+        for call in range(2):
+            for _, parameter in trainable:
+                parameter.grad = torch.ones_like(parameter)
+            with Launches() as launches:
+                optimizer.step(call)
+        counted.append(launches.count)
+    assert counted[0] == counted[1] < 100

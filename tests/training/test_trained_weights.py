@@ -9,20 +9,20 @@ import pytest
 import torch
 from fitting import clips, run_fit, weights
 
-from fcacli.training import optim, trained_weights
-from fcacli.training.trained_weights import _Bfloat16Weights, join, round_by_lot, split
+from fcacli.training import optim, parts, trained_weights
+from fcacli.training.trained_weights import TrainedWeights, join, round_by_lot, split
 
 
-class Nearest(_Bfloat16Weights):
+class Nearest(TrainedWeights):
     """The control: rounded to the nearest bfloat16, the rest lost."""
 
-    def __init__(self, parameters, *_):
-        super().__init__(parameters)
-        for parameter in self.parameters:
-            parameter.data = parameter.data.bfloat16()
+    dtype = torch.bfloat16
 
-    def _write(self, place, master, step):
-        self.parameters[place].data.copy_(master.bfloat16())
+    def __init__(self, parameters, in_parts, *_):
+        super().__init__(parameters, in_parts)
+
+    def write(self, number, master, places, step):
+        self._scatter(number, master.bfloat16(), places)
 
 
 @pytest.fixture
@@ -57,16 +57,18 @@ def test_lot_keeps_the_mean_and_takes_neighbours_only():
 # ---------------------------------------------------------------- the optimizer alone
 
 
-def trainable(dtype=torch.float32):
+SHAPES = {"large.weight": (80, 80), "small.weight": (8, 8), "large.bias": (80,)}
+
+
+def trainable(dtype=torch.float32, shapes=SHAPES):
     generator = torch.Generator().manual_seed(0)
-    shapes = {"large.weight": (80, 80), "small.weight": (8, 8), "large.bias": (80,)}
     made = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
     return [(name, torch.nn.Parameter(tensor)) for name, tensor in made.items()]
 
 
-def stepped(config, count, lr=1e-5):
+def stepped(config, count, lr=1e-5, shapes=SHAPES):
     """Parameters after steps with seeded bfloat16 gradients at a rate whose updates bfloat16 cannot hold."""
-    parameters = trainable()
+    parameters = trainable(shapes=shapes)
     optimizer = optim.make_optimizer(parameters, config)
     optim.set_learning_rate(optimizer, lr)
     for number in range(count):
@@ -84,9 +86,10 @@ def test_bf16_with_its_remainder_is_fp32_bit_for_bit(make_config, kind):
     full, _ = stepped(config, 50)
     half, optimizer = stepped(replace(config, weights="bf16"), 50)
     names = [name for name, _ in full]
+    remainders = optimizer.state_dict()["weights"]
     for place, parameter in enumerate(optimizer.weights.parameters):
         name = next(name for name, own in half if own is parameter)
-        master = join(parameter.data, optimizer.weights.kept[place]["remainder"])
+        master = join(parameter.data, remainders[place]["remainder"])
         assert torch.equal(master, full[names.index(name)][1]), name
         assert parameter.dtype == torch.bfloat16
 
@@ -116,36 +119,50 @@ def test_lot_is_a_function_of_seed_step_and_place(make_config):
 
 
 def test_gradients_are_freed_part_by_part(make_config, monkeypatch):
-    from fcacli.training import stepping
-
-    monkeypatch.setattr(stepping, "PART", 64)
+    monkeypatch.setattr(parts, "PART", 64)
     parameters = trainable()
     optimizer = optim.make_optimizer(parameters, make_config(weights="bf16"))
     for _, parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     left, filled = [], []
-    inner = optimizer.inner.step
+    for inner in optimizer.inner:
 
-    def step():
-        left.append(sum(parameter.grad is not None for _, parameter in parameters))
-        filled.append(sum(master.numel() for master in optimizer.weights.masters))
-        inner()
+        def step(inner_step=inner.step):
+            left.append(sum(parameter.grad is not None for _, parameter in parameters))
+            filled.append(sum(master.numel() for master in optimizer.masters))
+            inner_step()
 
-    monkeypatch.setattr(optimizer.inner, "step", step)
+        monkeypatch.setattr(inner, "step", step)
     optimizer.step(0)
     assert left == [2, 1, 0] and sorted(filled) == [64, 80, 6400]
     assert all(parameter.grad is None for _, parameter in parameters)
-    assert all(master.grad is None and not master.numel() for master in optimizer.weights.masters)
+    assert all(master.grad is None and not master.numel() for master in optimizer.masters)
 
 
-def test_parts_change_no_bit(make_config, monkeypatch):
-    from fcacli.training import stepping
-
-    whole, _ = stepped(make_config(optimizer="adamw"), 4)
-    monkeypatch.setattr(stepping, "PART", 64)
-    parted, optimizer = stepped(make_config(optimizer="adamw"), 4)
-    assert len(optimizer._parts) == 3
+@pytest.mark.parametrize("kind, weights", [("adamw8bit", "fp32"), ("adamw8bit", "bf16"), ("adamw", "bf16"), ("adamw", "fp32")])
+def test_parts_change_no_bit(make_config, monkeypatch, kind, weights):
+    """Each weight by itself is what several are in one flat tensor."""
+    config = make_config(optimizer=kind, weights=weights)
+    shapes = SHAPES | {"odd.weight": (67, 71), "odd.small.weight": (5, 3), "odd.bias": (7,)}
+    whole, together = stepped(config, 4, shapes=shapes)
+    assert [len(part.places) for part in together.parts] == [2, 2, 2]
+    monkeypatch.setattr(parts, "PART", 1)
+    parted, optimizer = stepped(config, 4, shapes=shapes)
+    assert all(part.alone for part in optimizer.parts)
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(whole, parted, strict=True))
+    assert_same(together.state_dict(), optimizer.state_dict())
+
+
+def assert_same(one, other):
+    """Nested mappings, bit by bit."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+    else:
+        assert one == other
 
 
 # ---------------------------------------------------------------- training
@@ -181,4 +198,4 @@ def test_config_of_before_trains_fp32_weights_on_the_device(make_config):
     old = {name: value for name, value in to_dict(make_config()).items() if name not in ("weights", "offload_optimizer")}
     config = from_dict(TrainConfig, old)
     assert (config.weights, config.offload_optimizer) == ("fp32", False)
-    assert isinstance(trained_weights.hold([], config.weights, 0), trained_weights.Float32Weights)
+    assert isinstance(trained_weights.hold([], [], config.weights, 0), trained_weights.Float32Weights)
