@@ -79,7 +79,7 @@ _fca() {
             _fca_files -f
             ;;
         eval)
-            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --split --limit --num --no-others --i2v --device --gpus --processes --pred --real --given --intersect --out --metrics --protocol --fvd-preset --i3d --weights-dir --ci --prepend-given --strict --json --verbose --quiet --help"; return; fi
+            if [[ $current == -* ]]; then _fca_words "--run --checkpoint --split --limit --num --no-others --i2v --device --gpus --processes --pred --real --given --intersect --out --metrics --protocol --fvd-preset --i3d --weights-dir --ci --no-ci --prepend-given --strict --json --verbose --quiet --help"; return; fi
             ;;
         compare)
             if [[ $current == -* ]]; then _fca_words "--anyway --json --verbose --quiet --help"; return; fi

@@ -177,7 +177,7 @@ complete -c fca -n '__fish_seen_subcommand_from eval' -l protocol -d 'Ours, or S
 complete -c fca -n '__fish_seen_subcommand_from eval' -l fvd-preset -d 'Whose FVD' -x -a 'tf styleganv videogpt cdfvd'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l i3d -d 'I3D weights' -x -a '(__fish_complete_directories)'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l weights-dir -d 'Where weights are looked for first' -x -a '(__fish_complete_directories)'
-complete -c fca -n '__fish_seen_subcommand_from eval' -l ci -d 'Bootstrap intervals of FVD and the like too'
+complete -c fca -n '__fish_seen_subcommand_from eval' -l ci -l no-ci -d 'Bootstrap intervals of FVD and the like too'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l prepend-given -d 'The true given frames in front of every prediction'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l strict -d 'Stop at a clip that cannot be read'
 complete -c fca -n '__fish_seen_subcommand_from eval' -l json -d 'Print the result as one JSON document'

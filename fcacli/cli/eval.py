@@ -131,8 +131,9 @@ def evaluate(
         typer.Option("--weights-dir", metavar="DIR", help="Where weights are looked for first.", rich_help_panel=METRICS),
     ] = None,
     ci: Annotated[
-        bool, typer.Option("--ci", help="Bootstrap intervals of FVD and the like too.", rich_help_panel=METRICS)
-    ] = False,
+        bool,
+        typer.Option("--ci/--no-ci", help="Bootstrap intervals of FVD and the like too.", rich_help_panel=METRICS),
+    ] = True,
     prepend_given: Annotated[
         bool,
         typer.Option("--prepend-given", help="The true given frames in front of every prediction.", rich_help_panel=METRICS),

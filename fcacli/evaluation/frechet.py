@@ -58,6 +58,11 @@ def frechet_distance(x: np.ndarray, y: np.ndarray, ddof: int = 1) -> float:
     return frechet_by_counts(x, y, ddof)(np.ones(len(x)), np.ones(len(y)))
 
 
+def frechet_distance_over_n(x: np.ndarray, y: np.ndarray) -> float:
+    """`frechet_distance` with covariances over N."""
+    return frechet_distance(x, y, ddof=0)
+
+
 def _moments(features: np.ndarray, rows: int = 4096) -> Moments:
     """Of (N, D), part by part: many features need no second copy."""
     return functools.reduce(operator.add, (Moments.of(features[at : at + rows]) for at in range(0, len(features), rows)))

@@ -8,7 +8,7 @@ T frames of H x W; N clips. Source: Unterthiner et al., 2018.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fcacli.errors import FcaError
-from fcacli.evaluation.frechet import frechet_distance
+from fcacli.evaluation.frechet import frechet_distance, frechet_distance_over_n
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +49,11 @@ class Preset:
     trace: str
     """What the reference computes the trace term with."""
 
+    @property
+    def distance(self) -> Callable[[np.ndarray, np.ndarray], float]:
+        """Of two sets of features (N, 400) and (M, 400)."""
+        return frechet_distance if self.ddof else frechet_distance_over_n
+
     def conditions(self) -> dict[str, str]:
         """All that decides the number, in words."""
         return {
@@ -74,15 +79,6 @@ PRESETS = {
 }
 
 
-def frechet_video_distance(x: np.ndarray, y: np.ndarray, preset: Preset) -> float:
-    """Of two sets of features (N, 400) and (M, 400).
-
-    Raises:
-        FcaError: as frechet_distance.
-    """
-    return frechet_distance(x, y, preset.ddof)
-
-
 class I3DFeatures:
     """Clips -> I3D's logits, float64; one clip at a time, so that a row depends on nothing but its clip."""
 
@@ -91,6 +87,8 @@ class I3DFeatures:
         from fcacli.evaluation.i3d import fold, load_i3d
 
         network = load_i3d(path, preset.eps)
+        self.trained_eps = network.trained_eps
+        """BatchNorm's epsilon with which the weights were trained; the preset's is what is computed with."""
         self._network = (fold(network) if arithmetic == "folded" else network).to(device)
         self._preset, self._device = preset, device
         with path.open("rb") as file:

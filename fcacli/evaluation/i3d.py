@@ -106,6 +106,8 @@ class I3D(nn.Module):
         for name, widths in WIDTHS.items():
             self.add_module(name, Mixed(*widths))
         self.logits = Logits()
+        self.trained_eps = eps
+        """What its weights were trained with."""
         for module in self.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.eps = eps
@@ -172,6 +174,7 @@ def load_i3d(path: Path, eps: float | None = None) -> I3D:
     state = _read(path)
     flavour = "model_rgb" if any(name.startswith("conv3d_1a_7x7.") for name in state) else "i3d_pretrained_400"
     network = I3D(EPS[flavour] if eps is None else eps)
+    network.trained_eps = EPS[flavour]
     own = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     public = own if flavour == "i3d_pretrained_400" else {_model_rgb_name(name): value for name, value in own.items()}
     wrong = [name for name in state if name not in public]

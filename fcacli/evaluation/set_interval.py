@@ -9,17 +9,21 @@ Source: Efron and Tibshirani, 1993 (bootstrap estimate of bias).
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from fcacli.evaluation.feature_sets import ByCounts
-from fcacli.evaluation.frechet import frechet_by_counts, frechet_distance
+from fcacli.evaluation.frechet import frechet_by_counts, frechet_distance, frechet_distance_over_n
 from fcacli.evaluation.kernel import kernel_by_counts, kernel_by_counts_seer, kernel_distance, kernel_distance_seer
 
 RESAMPLES, LEVEL = 1000, 0.95
+MANY, RESAMPLES_OF_MANY = 512, 200
+"""Rows of a set above which there are fewer resamples: single frames are many."""
 SetDistance = Callable[[np.ndarray, np.ndarray], float]
 BY_COUNTS: dict[SetDistance, Callable[[np.ndarray, np.ndarray], ByCounts]] = {
     frechet_distance: frechet_by_counts,
+    frechet_distance_over_n: partial(frechet_by_counts, ddof=0),
     kernel_distance: kernel_by_counts,
     kernel_distance_seer: kernel_by_counts_seer,
 }
@@ -27,14 +31,17 @@ BY_COUNTS: dict[SetDistance, Callable[[np.ndarray, np.ndarray], ByCounts]] = {
 
 
 def bootstrap_set(
-    distance: SetDistance, x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, clips: int | None = None
+    distance: SetDistance, x: np.ndarray, y: np.ndarray, resamples: int | None = None, seed: int = 0, clips: int | None = None
 ) -> tuple[float, float]:
     """95 % interval of distance(x, y) around its value.
 
     Args:
+        resamples: None for RESAMPLES, or, of more than MANY rows, RESAMPLES_OF_MANY.
         x, y: features (N, D) and (M, D). Sets of one length are of the same clips in the same order, which are drawn together.
         clips: how many clips the rows of each belong to, the rows of one following each other, equally many; else a row is one.
     """
+    if resamples is None:
+        resamples = RESAMPLES if max(len(x), len(y)) <= MANY else RESAMPLES_OF_MANY
     drawn = resampled_distances(distance, x, y, resamples, seed, clips)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - drawn.mean() + distance(x, y)
     return float(low), float(high)

@@ -213,6 +213,9 @@ class FCAAdapter(nn.Module):
         )
         self._waiting: dict[nn.Module, tuple[Waiting, torch.device]] = {}
 
+    known_latents = 0
+    """Leading latents whose output is not the model's own; see LoRA in place."""
+
     @property
     def parallel_modules(self) -> list[FCALayer | AppendedLayer]:
         """One per DiT layer."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from fcacli.config import ClipConfig, LoRAConfig
 from fcacli.errors import FcaError, Misuse
-from fcacli.model.bases.frames import CHUNK, safe_frames
+from fcacli.model.bases.frames import CHUNK, latent_frames, safe_frames
 from fcacli.model.conditioning import Given, InitLatents
 from fcacli.model.fca import fill_temporal_patch
 from fcacli.model.target import leading_to
@@ -75,6 +75,11 @@ class LoRAAdapter(nn.Module):
     @property
     def _short_names(self) -> list[str]:
         return [name.replace(".default.", ".") for name in self._names]
+
+    @property
+    def known_latents(self) -> int:
+        """Leading latents whose output is not the model's own."""
+        return latent_frames(self.clip.init_frames) if self.config.init == "in_place" else 0
 
     @property
     def parameter_count(self) -> int:

@@ -84,13 +84,13 @@ def drop_captions(given: Given, dropped: Tensor, null_text: Tensor, null_mask: T
 
 
 def sample_losses(
-    base: Any, adapter: Any, x_0: Tensor, timesteps: Tensor, noise: Tensor, text: Tensor, condition: Any
+    base: Any, adapter: Any, x_0: Tensor, timesteps: Tensor, noise: Tensor, text: Tensor, condition: Any, known: int = 0
 ) -> Tensor:
-    """Mean squared error of the model's output over all F frames, one value a sample: (B,) float32."""
+    """Mean squared error of the model's output over all F frames but the first `known`, one value a sample: (B,) float32."""
     x_t = base.scheduler.add_noise(x_0, noise, timesteps)  # (B, F, C, h, w)
     output = adapter.denoise(base, x_t, timesteps, text, condition)  # (B, F, C, h, w)
     error = output.float() - target(base.scheduler, x_0, noise, timesteps)
-    return error.square().mean(dim=(1, 2, 3, 4))
+    return error[:, known:].square().mean(dim=(1, 2, 3, 4))
 
 
 def diffusion_loss(base: Any, adapter: Any, batch: Mapping[str, Any], null: tuple[Tensor, Tensor], drawn: Draw) -> Tensor:
@@ -110,7 +110,8 @@ def diffusion_loss(base: Any, adapter: Any, batch: Mapping[str, Any], null: tupl
 def held_out_loss(
     base: Any, adapter: Any, batches: Iterable[Mapping[str, Any]], team: Team = ALONE, count: int = 0
 ) -> dict[str, float]:
-    """The objective on held-out clips at fixed noise levels with fixed noise: comparable between steps and between runs.
+    """The objective on held-out clips at fixed noise levels with fixed noise: comparable between steps, runs and
+    adapters. Latents whose output the adapter does not compute itself are left out.
 
     The noise of a clip is a function of its id and the level. Conditions are computed once per clip.
 
@@ -140,6 +141,6 @@ def _held_out_losses(base: Any, adapter: Any, batches: Iterable[Mapping[str, Any
             generators = [keyed("held out", clip, str(quantile)) for clip in batch["ids"]]
             noise = torch.stack([torch.randn(x_0.shape[1:], generator=generator) for generator in generators]).to(x_0.device)
             level = torch.full((len(x_0),), int(quantile * timesteps), device=x_0.device)
-            of_levels.append(sample_losses(base, adapter, x_0, level, noise, given.text, condition))
+            of_levels.append(sample_losses(base, adapter, x_0, level, noise, given.text, condition, adapter.known_latents))
         losses.append(torch.stack(of_levels).cpu())
     return losses

@@ -48,7 +48,7 @@ CLIPS = 64
 """Clips that are scored where no limit is given."""
 COPY_ROW = "copy last frame"
 SOURCE = {
-    "predictions": "generated frames, lossless; the given frames in them are the truth's",
+    "predictions": "generated frames, lossless; the given frames in them are the truth's (the bare base has its own)",
     "truth": f"prepared clips, H.264 at crf {ENCODER['crf']} (43 to 46 dB from the source's frames); "
     f"given frames and {COPY_ROW} too",
 }

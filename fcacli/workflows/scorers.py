@@ -100,19 +100,19 @@ def _clip_scorers(prefix: str, folder: Path, plan: Plan, device: str, said: dict
 
 
 def _i3d(plan: Plan, device: str) -> Loaded:
-    from fcacli.evaluation.frechet import frechet_distance
-    from fcacli.evaluation.fvd import PRESETS, I3DFeatures, frechet_video_distance
+    from fcacli.evaluation.fvd import PRESETS, I3DFeatures
     from fcacli.evaluation.kernel import kernel_distance, kernel_distance_seer
 
     preset = PRESETS[plan.asked.fvd_preset or ""]
     extractor = I3DFeatures(plan.weights["i3d"], preset, device)
     said = preset.conditions() | _weights(plan, "i3d") | _whole_videos(plan)
     said["summary"] = f"preset {preset.name}, {said['frames']}, I3D weights {plan.checked['i3d']}"
+    if extractor.trained_eps != preset.eps:
+        said["BatchNorm eps"] += f"; these weights were trained with {extractor.trained_eps:g}"
+        said["summary"] += f" (trained with BatchNorm eps {extractor.trained_eps:g}, the preset has {preset.eps:g})"
     kernel = {name: value for name, value in said.items() if name not in ("covariance", "trace term")} | KERNEL
-    # of frechet_distance itself intervals are quick
-    frechet = frechet_distance if preset.ddof == 1 else lambda x, y: frechet_video_distance(x, y, preset)
     return [
-        SetScorer("fvd", extractor, frechet, said),
+        SetScorer("fvd", extractor, preset.distance, said),
         SetScorer("kvd", extractor, kernel_distance, kernel),
         SetScorer("kvd-seer", extractor, kernel_distance_seer, kernel | {"centred": "as Seer's code has them"}),
     ]

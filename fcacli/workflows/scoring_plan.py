@@ -26,7 +26,7 @@ class Scoring:
     """A file of I3D weights, in place of the one that is found."""
     weights_dir: Path | None = None
     """Where weights are looked for first."""
-    intervals: bool = False
+    intervals: bool = True
     """Whether distances of sets get bootstrap intervals; per-frame metrics always do."""
     protocol: Literal["ours", "seer"] = "ours"
     prepend_given: bool = False

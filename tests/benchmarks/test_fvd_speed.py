@@ -15,7 +15,7 @@ from reference.plain_i3d import plain_logits, random_weights
 from reference.published_fvd import by_symmetric_svd
 
 from fcacli.evaluation.frechet import frechet_of_moments
-from fcacli.evaluation.fvd import PRESETS, I3DFeatures, frechet_video_distance
+from fcacli.evaluation.fvd import PRESETS, I3DFeatures
 
 CLIPS, THREADS = 64, 2
 
@@ -81,7 +81,7 @@ def test_whole_run_is_one_and_a_half_times_as_fast_as_the_usual_code(tmp_path):
     for name in ways:
         x, y = np.concatenate(rows[name][0::2]), np.concatenate(rows[name][1::2])
         start, started = time.process_time(), time.perf_counter()
-        distances[name] = by_symmetric_svd(x, y, np.float32) if name == "usual" else frechet_video_distance(x, y, preset)
+        distances[name] = by_symmetric_svd(x, y, np.float32) if name == "usual" else preset.distance(x, y)
         cpu[name].append(time.process_time() - start)
         wall[name].append(time.perf_counter() - started)
     print(f"\n{2 * CLIPS} clips of 16x256x256, {THREADS} threads: seconds of CPU, of wall time, FVD")
@@ -90,6 +90,6 @@ def test_whole_run_is_one_and_a_half_times_as_fast_as_the_usual_code(tmp_path):
     ratios = {name: statistics.median(np.array(cpu["usual"]) / np.array(cpu[name])) for name in extract}
     print(f"  the usual code takes, paired, {ratios['exact']:.2f} of exact's time and {ratios['folded']:.2f} of folded's")
     x, y = (np.concatenate(rows["usual"][at::2]).astype(np.float64) for at in (0, 1))
-    assert distances["folded"] == pytest.approx(frechet_video_distance(x, y, preset), rel=1e-4)
+    assert distances["folded"] == pytest.approx(preset.distance(x, y), rel=1e-4)
     assert distances["folded"] == pytest.approx(distances["exact"], rel=1e-4)
     assert sum(cpu["usual"]) / sum(cpu["folded"]) >= 1.5

@@ -47,9 +47,9 @@ HEAD = [
     "",
     "**Predicted on a CPU by `fca plan`**; what was measured on a GPU is in gpu-*.md. FCA, one clip at a time, four to a step,",
     "nothing encoded beforehand: encoding, training, validation and saving are all in. A card has 0.75 GB less for its",
-    "context, and tensors take 5 % more than their bytes (as on an H200). Asked: the least width of the adapter that issue 7",
-    "wants to fit, d the base's. Chosen is the first set of options that fits, in the order of what they cost. Each row is a",
-    "search of its own: what `fca plan --gpu-memory` finds. A GB is 10^9 bytes; a card sold as 12 GB has about 12.9.",
+    "context, and tensors take 5 % more than their bytes (as on an H200). Asked: the least width of the adapter that",
+    "this project wants to fit, d the base's. Chosen is the first set of options that fits, in the order of their cost. Each",
+    "row is searched independently, by `fca plan --gpu-memory`. A GB is 10^9 bytes; a card sold as 12 GB has about 12.9.",
     "Made by `pytest -m benchmark tests/benchmarks/test_plan_targets.py`.",
     "",
 ]

@@ -110,7 +110,11 @@ def test_a_denoising_step_takes_at_most_its_share_of_time(tmp_path: Path) -> Non
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS.parent)
     about = f"{circumstances('cpu')['hardware'].split(',')[0]}, 1 thread, {str(dtype).removeprefix('torch.')}, "
     about += f"torch {torch.__version__}, commit {git.stdout.strip()}, {datetime.now(UTC).date()}"
-    head = "| base, T x H x W | adapter | s/block, base | s/block, adapted | step / base's step | aim |\n" + "|---" * 6 + "|\n"
+    head = (
+        "| base, T x H x W | adapter | s/block, base | s/block, adapted | step / base's step | our target |\n"
+        + "|---" * 6
+        + "|\n"
+    )
     title, how = "# Time of a denoising step at the real widths, on a CPU", (__doc__ or "").split("\n\n")[1].strip()
     RESULTS.write_text(f"{title}\n\n{about}. Not measured on a GPU.\n{how}\n\n{head}" + "\n".join(lines) + "\n")
     print("\n" + RESULTS.read_text(), file=sys.stderr)

@@ -10,7 +10,7 @@ from reference.plain_i3d import plain_logits, random_weights
 from reference.published_fvd import DISTANCES, EPS, by_symmetric_svd, preprocessed
 
 from fcacli.errors import FcaError
-from fcacli.evaluation.fvd import DEFAULT_PRESET, PRESETS, I3DFeatures, frechet_video_distance, resized
+from fcacli.evaluation.fvd import DEFAULT_PRESET, PRESETS, I3DFeatures, resized
 
 STATE = random_weights()
 WIDE, TALL = (9, 90, 160, 3), (9, 300, 200, 3)
@@ -55,17 +55,17 @@ def test_frames_are_resized_as_each_recipe_says(preset, shape):
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_the_distance_is_that_of_each_recipe(preset):
     x, y = features(60, 0), features(50, 1, 0.5)
-    assert frechet_video_distance(x, y, PRESETS[preset]) == pytest.approx(DISTANCES[preset](x, y), rel=1e-8)
+    assert PRESETS[preset].distance(x, y) == pytest.approx(DISTANCES[preset](x, y), rel=1e-8)
 
 
 def test_float32_as_the_references_compute_it_is_near():
     x, y = features(300, 0), features(300, 1, 0.5)
-    assert by_symmetric_svd(x, y, np.float32) == pytest.approx(frechet_video_distance(x, y, PRESETS["videogpt"]), rel=1e-4)
+    assert by_symmetric_svd(x, y, np.float32) == pytest.approx(PRESETS["videogpt"].distance(x, y), rel=1e-4)
 
 
 def test_golden_numbers():
     x, y = features(40, 0), features(30, 1, 0.25)
-    found = [frechet_video_distance(x, y, PRESETS[name]) for name in ("tf", "styleganv", "videogpt", "cdfvd")]
+    found = [PRESETS[name].distance(x, y) for name in ("tf", "styleganv", "videogpt", "cdfvd")]
     assert found == pytest.approx([GOLDEN[0], GOLDEN[1], GOLDEN[0], GOLDEN[1]], rel=1e-10)
 
 
@@ -93,7 +93,7 @@ def test_folded_and_exact_arithmetic_give_the_same_distance(weights):
     videos = [clip((9, 40, 40, 3), seed) for seed in range(3)]
     sets = [I3DFeatures(weights, PRESETS["videogpt"], arithmetic=name)(videos) for name in ("exact", "folded")]
     assert 0 < np.abs(sets[0] - sets[1]).max() < 1e-4 * sets[0].std()
-    distances = [frechet_video_distance(rows[:2], rows[1:], PRESETS["videogpt"]) for rows in sets]
+    distances = [PRESETS["videogpt"].distance(rows[:2], rows[1:]) for rows in sets]
     assert distances[1] == pytest.approx(distances[0], rel=1e-4)
 
 

@@ -5,11 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fcacli.evaluation.frechet import frechet_distance
+from fcacli.evaluation.frechet import frechet_distance, frechet_distance_over_n
 from fcacli.evaluation.kernel import kernel_distance, kernel_distance_seer
 from fcacli.evaluation.set_interval import bootstrap_set, resampled_distances
 
-DISTANCES = [frechet_distance, kernel_distance, kernel_distance_seer]
+DISTANCES = [frechet_distance, frechet_distance_over_n, kernel_distance, kernel_distance_seer]
 
 
 def sets(n: int, d: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -89,6 +89,7 @@ class Echo:
     """A base and adapter in one that gives back what it is given: its loss depends on noise and level alone."""
 
     scheduler = scheduler()
+    known_latents = 0
 
     def condition(self, base, given):
         return None
@@ -102,6 +103,20 @@ def held_out_batch(ids: list[str]) -> dict:
     latents = torch.stack([torch.full(SHAPE, float(len(name))) for name in ids])
     empty = torch.zeros(n, 1, 1)
     return {"ids": ids, "latents": latents, "init_latents": latents[:, :1], "image": empty, "text": empty, "text_mask": empty}
+
+
+def test_held_out_loss_leaves_out_what_is_known():
+    """An error of 1000 in the first latent does not count where it is not the model's own output."""
+
+    class Wrong(Echo):
+        known_latents = 1
+
+        def denoise(self, base, x_t, t, text, condition):
+            return torch.cat([1000 + x_t[:, :1], x_t[:, 1:]], dim=1)
+
+    wrong, echo = Wrong(), Echo()
+    batch = held_out_batch(["a", "bb"])
+    assert held_out_loss(wrong, wrong, [batch])["held_out"] < 2 * held_out_loss(echo, echo, [batch])["held_out"]
 
 
 def test_held_out_loss_repeats_and_ignores_batching():

@@ -73,3 +73,16 @@ def test_numbers_are_those_of_the_networks_by_hand(
     assert found["fvd"]["conditions"]["preset"] == "cdfvd"
     assert found["fvd"]["conditions"]["weights"] == {"i3d": {"file": "i3d", "checksum": "unverified, pinned"}}
     assert "7 given ones too" in found["fvd"]["conditions"]["frames"]
+
+
+@pytest.mark.parametrize("preset, said", [("tf", True), ("videogpt", False)])
+def test_weights_trained_with_another_epsilon_are_said(
+    tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, preset: str, said: bool
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "find_weights", lambda name, folder: files[name])
+    for number in range(2):
+        write_pngs(tmp_path / "real" / f"v{number}", source_video(number, FRAMES))
+    found = evaluate_folders(tmp_path / "real", tmp_path / "real", scoring=Scoring(metrics=("fvd",), fvd_preset=preset))
+    assert ("trained with BatchNorm eps 1e-05, the preset has 0.001" in found.table) is said
+    assert ("trained with" in found.results["metrics"]["fvd"]["conditions"]["BatchNorm eps"]) is said

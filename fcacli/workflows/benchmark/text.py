@@ -143,7 +143,7 @@ def _conditions(results: Mapping[str, Any]) -> str:
             f"{settings['steps']} steps on {settings['clips']} clips; all arms see the same clips, noise and time steps in the"
             " same order; clips of objects and backgrounds that the base has not seen",
             f"scored on {settings['scored']} held-out clips ({min(FEW, settings['scored'])} for one part changed), on the"
-            " frames that were not given; learning rates were chosen on other clips",
+            " frames that were not given" + "; learning rates were chosen on other clips" * bool(results["tried"]),
             "[95 % bootstrap interval over clips; a clip counts with its mean over seeds; differences are paired by clip]",
             "task success: a pixel program finds the named thing within 3 pixels of its true place in the last frame, all"
             " others within 3 pixels of theirs",
