@@ -175,7 +175,8 @@ class BlockSwap:
             self._next = None
 
     def __del__(self) -> None:
-        self._drop()
+        if self._next is not None and self._next[2] is not None:
+            self._next[2].synchronize()  # what is copied from is freed with this
 
     def _wait(self, copied: Any) -> None:
         if copied is not None:

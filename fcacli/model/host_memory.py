@@ -4,6 +4,7 @@ from or to is locked in place."""
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 import weakref
 from typing import TYPE_CHECKING
@@ -32,19 +33,29 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
+def pages_not_forked(size: int) -> mmap.mmap:
+    """So many bytes in pages that processes forked from this one do not have (on Linux)."""
+    private: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    pages = mmap.mmap(-1, size, **private)
+    if hasattr(mmap, "MADV_DONTFORK"):
+        pages.madvise(mmap.MADV_DONTFORK)
+    return pages
+
+
 def page_locked(size: int, device: torch.device) -> torch.Tensor:
     """`size` bytes of main memory (uint8) that a CUDA device can copy from and to while it computes; ordinary ones otherwise.
 
-    Registered with CUDA instead of taken from torch's cache of such memory, which rounds sizes up to powers of two.
+    Registered with CUDA instead of taken from torch's cache of such memory, which rounds sizes up to powers of two. Its pages
+    are its own, and processes that are forked later, to load clips, do not get them: locked ones would be copied.
 
     Raises:
         FcaError: CUDA cannot lock so much.
     """
     import torch
 
-    buffer = torch.empty(size, dtype=torch.uint8)
     if device.type != "cuda" or not size:
-        return buffer
+        return torch.empty(size, dtype=torch.uint8)
+    buffer = torch.frombuffer(pages_not_forked(size), dtype=torch.uint8)
     cudart, address = torch.cuda.cudart(), buffer.data_ptr()  # initialises CUDA
     if error := int(cudart.cudaHostRegister(address, size, 0)):
         raise FcaError(

@@ -1,7 +1,7 @@
 """The training loop: `fit`, on accelerate."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from fcacli.training.optim import learning_rate, make_optimizer, set_learning_ra
 from fcacli.training.pace import Pace
 from fcacli.training.room import Room
 from fcacli.training.stepping import AdapterOptimizer
-from fcacli.training.team import ALONE, Losses, Team
+from fcacli.training.team import ALONE, Losses, Team, without_broken_links
 from fcacli.training.waits import Waits
 from fcacli.workspace import atomic_folder, read_json, write_json
 
@@ -102,6 +102,11 @@ def fit(
         base.transformer.enable_gradient_checkpointing()
     if config.offload_activations:
         keep_inputs_in_main_memory(base.transformer)
+    if config.weights == "bf16-stochastic" and len(set(team.gathered(_name_of(base.device)))) > 1:
+        raise FcaError(
+            "--weights bf16-stochastic draws lots on each GPU, and GPUs of different kinds draw others",
+            "fca train --new --weights bf16",
+        )
     state = _restore(run, optimizer, team, report)
     log = RunLog(run, state.step, state.log_bytes, report) if team.main else NoLog()
     loaded = _loaded(subject, config, state.step, session, accelerator, team, report)
@@ -196,8 +201,9 @@ def _gradients(
     per_step = config.batch_size * config.accumulate
     parts = micro_batches(config, team.rank, team.size)
     computed, ids = [], []
+    there = _loaded_by_all(loaded, len(parts), team) if team.size > 1 else loaded
     for slots in parts:
-        batch = subject.unpack(next(loaded))
+        batch = subject.unpack(next(there))
         shape, timesteps = batch["latents"].shape[1:], scheduler.config.num_train_timesteps
         drawn = draw(config.seed, step, slots, per_step, shape, timesteps, config.caption_dropout, config.timestep_power)
         with step_kernels(config, accelerator.device), nullcontext() if slots is parts[-1] else team.apart(losses):
@@ -213,11 +219,31 @@ def _gradients(
     return math.fsum(per_clip) / per_step, norm
 
 
+def _loaded_by_all(loaded: Iterator[Any], count: int, team: Team) -> Iterator[Any]:
+    """So many micro-batches, when all processes have theirs: none waits on its device for one that has no clip.
+
+    Raises:
+        Unloadable: in all processes, where one of them cannot read a clip.
+    """
+    try:
+        return iter(team.own(lambda: [next(loaded) for _ in range(count)]))
+    except ProcessLost:
+        raise
+    except FcaError as error:
+        raise Unloadable(error.message, error.hint) from error
+
+
 def _accelerator(config: TrainConfig, device: torch.device) -> Accelerator:
     """accelerate for one run; what an earlier run in this process left of its state is dropped."""
     AcceleratorState._reset_state(reset_partial_state=True)
+    if device.type == "cuda":
+        without_broken_links()
     precision = "bf16" if config.precision == "bf16" else "no"
     return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _restore(run: Path, optimizer: AdapterOptimizer, team: Team, report: Report) -> State:

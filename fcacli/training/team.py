@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fcacli.errors import FcaError, ProcessLost
+from fcacli.errors import FcaError, ProcessLost, memory_of
 from fcacli.events import Report
 from fcacli.training.interrupt import Signals, watch, watch_launched
 
@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=7)
 """How long processes wait for the main one, which may encode or validate for hours; the death of one is noticed at once."""
-LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe")
+LOST = (
+    *("gloo", "closed by peer", "closed by remote peer", "reset by peer", "broken pipe"),
+    *("ncclremoteerror", "remote process exit", "nccl communicator was aborted", "nccl watchdog"),
+)
 """What torch says when another process does not answer any more, in lower case."""
 
 Losses = Callable[..., Tensor]
@@ -222,8 +225,11 @@ class Together:
         return told
 
     def averaging(self, losses: Losses, parameters: Iterable[nn.Parameter]) -> Losses:
+        # after the first step torch would sort parameters into other buckets, and a sum over three processes or more depends on
+        # where in a bucket a value lies: a continued run would not be the uninterrupted one. Looking for unused ones keeps them
         with self.naming_lost():
-            return nn.parallel.DistributedDataParallel(_Trained(losses, parameters), gradient_as_bucket_view=True)
+            trained = _Trained(losses, parameters)
+            return nn.parallel.DistributedDataParallel(trained, gradient_as_bucket_view=True, find_unused_parameters=True)
 
     def apart(self, losses: Losses) -> AbstractContextManager[Any]:
         return losses.no_sync()  # type: ignore[attr-defined]
@@ -236,21 +242,37 @@ class Together:
         try:
             yield
         except RuntimeError as error:
-            if not any(words in str(error).lower() for words in LOST):
+            said = str(error).lower()
+            if any(words in said for words in LOST):
+                raise ProcessLost("another process of this run has ended", self._again) from error
+            if "nccl" not in said or memory_of(error):
                 raise
-            raise ProcessLost("another process of this run has ended", self._again) from error
+            reason = next(line for line in reversed(str(error).splitlines()) if line.strip()).strip()
+            raise FcaError(f"NCCL, which joins the GPUs, has failed: {reason}", "NCCL_DEBUG=INFO shows more") from error
 
 
 class _Trained(nn.Module):
-    """A loss function as a module that has the trained parameters and nothing else."""
+    """A loss function as a module that has the trained parameters, and one that is not used, so that torch, looking for such,
+    does not warn that there is none."""
 
     def __init__(self, losses: Losses, parameters: Iterable[nn.Parameter]):
         super().__init__()
         self._losses = losses
         self.trained = nn.ParameterList(parameters)
+        self.unused = nn.Parameter(torch.zeros(1, device=self.trained[0].device))
 
     def forward(self, *given: Any) -> Tensor:
         return self._losses(*given)
+
+
+def without_broken_links() -> None:
+    """Some GPUs (two of the RTX 40 series, with older drivers) cannot copy to each other directly: accelerate ends in an error
+    on them unless NCCL is told, even where one alone is used."""
+    from accelerate.utils import check_cuda_p2p_ib_support
+
+    if not check_cuda_p2p_ib_support():
+        for name in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE"):
+            os.environ.setdefault(name, "1")
 
 
 @contextmanager
@@ -262,13 +284,11 @@ def joined(device: torch.device, again: str, launched: bool = True) -> Iterator[
     """
     import torch.distributed as dist
 
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     try:
         if device.type == "cuda":
-            dist.init_process_group("nccl")
-        else:
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            torch.cuda.set_device(device if device.index is not None else 0)
+            without_broken_links()
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"

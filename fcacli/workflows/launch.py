@@ -201,7 +201,7 @@ class _Parent:
             return FcaError(**_only(stopped[0])) if stopped else self._stopped()
         reasons = [about for about in said if not about["lost"] and about["code"] < 128]
         if reasons:
-            return FcaError(**_only(reasons[0]))
+            return FcaError(**_only(next((about for about in reasons if "saved in" in about["message"]), reasons[0])))
         saved = next((about["message"] for about in said if "saved in" in about["message"]), "")
         silent = [item for item in failures if not item[1].error_file_data.get("fca")]
         if silent:  # those that the launcher has ended come behind the one that has died
@@ -210,7 +210,8 @@ class _Parent:
             what = f"process {local} of {self._chosen.processes} of this run {how}"
             what += "".join(f"; {part}" for part in saved.split("; ")[1:])
             return FcaError(what, f"{self._again}   (continues it; in fewer processes if memory ran out)")
-        return FcaError(saved or "another process of this run has ended, on another machine", self._again)
+        elsewhere = ", on another machine" if self._chosen.nodes > 1 else "; why is not known"
+        return FcaError(saved or f"another process of this run has ended{elsewhere}", self._again)
 
 
 def _only(about: dict[str, Any]) -> dict[str, Any]:

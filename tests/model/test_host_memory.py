@@ -1,9 +1,13 @@
 """Freed memory is used again, not handed back and cleared anew."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from fcacli.model.host_memory import pages_not_forked
 
 FAULTS = """
 import resource, sys
@@ -26,3 +30,18 @@ def test_a_freed_tensor_s_pages_are_used_by_the_next():
         for how in ("keep", "plain")
     }
     assert faults["keep"] < faults["plain"] / 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's fork")
+def test_what_is_locked_for_a_gpu_does_not_come_along_to_processes_that_load_clips():
+    """A fork does not have the memory, and the process itself keeps it."""
+    size = 2**22
+    buffer = torch.frombuffer(pages_not_forked(size), dtype=torch.uint8)
+    buffer.fill_(7)
+    assert buffer.data_ptr() % 4096 == 0
+    if (child := os.fork()) == 0:
+        with open("/proc/self/maps") as maps:
+            areas = [[int(end, 16) for end in line.split()[0].split("-")] for line in maps]
+        os._exit(any(low < buffer.data_ptr() + size and buffer.data_ptr() < high for low, high in areas))
+    assert os.waitpid(child, 0)[1] == 0
+    assert (buffer == 7).all()

@@ -14,10 +14,11 @@ from fitting import FCA, LORA, StopAt, assert_same_run, clips, run_fit, weights
 from several import run_ranks
 from test_loop import FromDisk, from_disk
 
-from fcacli.errors import FcaError
+from fcacli.errors import FcaError, ProcessLost
 from fcacli.events import Progress
 from fcacli.training import checkpoint, loop
 from fcacli.training.loader import micro_batches
+from fcacli.training.team import Together
 
 __all__ = ["from_disk"]
 pytestmark = pytest.mark.usefixtures("bare")
@@ -73,6 +74,25 @@ def test_uneven_shares_change_the_loss_by_less_than_1e_5(base, settings, tmp_pat
     assert losses(tmp_path / "three") != [losses(tmp_path / "one")[0]] * 6
 
 
+def test_three_processes_add_up_gradients_in_the_same_order_at_every_step(tmp_path):
+    """So that the first step of a continued run, which is the first of its processes, is that of the uninterrupted one."""
+
+    def work(team):
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(8)])
+        averaged = team.averaging(lambda x: layers(x).square().mean(dim=1), layers.parameters())
+        x = torch.randn(4, 64, generator=torch.Generator().manual_seed(team.rank))
+        seen = []
+        for _ in range(3):
+            averaged(x).mean().backward()
+            seen.append([parameter.grad.clone() for parameter in layers.parameters()])
+            for parameter in layers.parameters():
+                parameter.grad = None
+        return [sum(not torch.equal(*pair) for pair in zip(seen[0], other, strict=True)) for other in seen[1:]]
+
+    assert run_ranks(3, tmp_path / "answers", work) == [[0, 0]] * 3
+
+
 def test_resume_with_another_number_of_processes_is_the_same_run(base, settings, tmp_path, several):
     config = replace(settings, accumulate=2, validate_every=2)
     run_fit(base, config, tmp_path / "straight")
@@ -120,7 +140,7 @@ def test_a_clip_that_one_process_cannot_load_stops_all_with_the_run_saved(settin
     vanished = loop.order(0, 0, 5)[3]  # the second process's of step 2
     ended = several(2, config, tmp_path / "run", data=FromDisk(vanished))
     assert ended[1] == ("Unloadable", f"clip {vanished} has vanished")
-    assert ended[0][0] == "ProcessLost" and "stopped at step 1, saved in" in ended[0][1]
+    assert ended[0][0] == "Unloadable" and ended[0][1].startswith(f"clip {vanished} has vanished; stopped at step 1, saved in")
     assert checkpoint.step_of(checkpoint.latest(tmp_path / "run")) == 1
 
 
@@ -256,3 +276,30 @@ def test_weights_are_those_of_the_first_process(base, settings, tmp_path, severa
     assert all(
         torch.equal(a, b) for a, b in zip(weights(tmp_path / "one").values(), weights(tmp_path / "two").values(), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    "said, kind, expected",
+    [
+        ("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:41", ProcessLost, "has ended"),
+        (
+            "NCCL error in: x.cpp:1, remote process exited or a network error\nncclRemoteError",
+            ProcessLost,
+            "has ended",
+        ),
+        ("NCCL error in: x.cpp:1\nLast error:\nDuplicate GPU detected : rank 1 and rank 0", FcaError, "Duplicate GPU detected"),
+        (
+            "NCCL error\nLast error:\nError while creating shared memory segment /dev/shm/nccl-x",
+            FcaError,
+            "shared memory",
+        ),
+        ("NCCL error\nLast error:\nCuda failure 2 'out of memory'", RuntimeError, "out of memory"),
+        ("expected all tensors on one device", RuntimeError, "one device"),
+    ],
+)
+def test_what_torch_says_of_other_processes_is_told_apart(said, kind, expected):
+    team = object.__new__(Together)
+    team._again = "fca train"
+    with pytest.raises(kind, match=expected) as raised, team.naming_lost():
+        raise RuntimeError(said)
+    assert type(raised.value) is kind
