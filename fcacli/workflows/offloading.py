@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, get_args
 from fcacli.config import Offload, SampleConfig, TrainConfig
 from fcacli.errors import Misuse
 from fcacli.events import Message, Report
-from fcacli.workflows.room import fits_easily
+from fcacli.workflows.room import fits_easily, free_memory
 
 if TYPE_CHECKING:
     from fcacli.model.bases.cogvideox import CogVideoX
     from fcacli.planning.memory import Memory
+    from fcacli.planning.shaped import Kind
 
 OFFLOADS: tuple[Offload, ...] = get_args(Offload)
 """The fastest first."""
@@ -37,6 +38,7 @@ def settle_offload(
             raise Misuse(
                 f"--offload {asked} moves parts of the base to a CUDA device and back; this is the CPU", "--offload none"
             )
+        _warn_of_main_memory(base, config, sampling, many, report)
         return "none"
     if asked is not None:
         return asked
@@ -45,7 +47,7 @@ def settle_offload(
     free = free_on(base.device)
     if fits_easily(base, config, free):
         return "none"
-    needs = _needs(base, config, sampling, many)
+    needs = _needs("cuda", base, config, sampling, many)
     tried = {}
     for offload in OFFLOADS:
         tried[offload] = needs(offload)
@@ -59,18 +61,32 @@ def settle_offload(
     return offload
 
 
-def _needs(base: CogVideoX, config: TrainConfig, sampling: SampleConfig, many: bool) -> Callable[[Offload], int]:
-    """Bytes of device memory that a prediction takes by the plan, by what waits; CUDA's context is there already."""
+def _warn_of_main_memory(base: CogVideoX, config: TrainConfig, sampling: SampleConfig, many: bool, report: Report) -> None:
+    """Before a prediction on the CPU, which the system would end without a word."""
+    free = free_memory()
+    if free is None or fits_easily(base, config, free):
+        return
+    if (needed := _needs("cpu", base, config, sampling, many)("none")) > free:
+        text = (
+            f"a prediction takes {needed / 1e9:.1f} GB of memory by plan, {free / 1e9:.1f} GB are free: the system may end it"
+        )
+        report(Message(f"{text}; fca plan --predict shows all phases", "warning"))
+
+
+def _needs(kind: Kind, base: CogVideoX, config: TrainConfig, sampling: SampleConfig, many: bool) -> Callable[[Offload], int]:
+    """Bytes of memory of a device that a prediction takes by the plan, by what waits; CUDA's context is there already."""
     from fcacli.planning.choice import card_for
     from fcacli.planning.prediction import PredictionPlanner
     from fcacli.planning.shaped import shaped_base
 
     config = replace(config, sample=sampling)
-    planner = PredictionPlanner(shaped_base(base.spec, "cuda"), config, "cuda")
+    planner = PredictionPlanner(shaped_base(base.spec, kind), config, kind)
 
     def needed(memory: Memory) -> int:
         decoding = next(phase for phase in memory.phases if phase.name == "decoding")
         beside = memory.parts["base"] + memory.parts["adapter"] if many else 0
-        return max(memory.needed, decoding.device + beside)
+        return max(memory.needed, (decoding.device if kind == "cuda" else decoding.host) + beside)
 
+    if kind == "cpu":
+        return lambda offload: needed(planner.memory(config, offload))
     return lambda offload: card_for(needed(planner.memory(config, offload)), context=0)

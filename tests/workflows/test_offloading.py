@@ -80,9 +80,10 @@ def test_the_real_planner_is_asked(settle, trained) -> None:
     assert settle(needed)[0] == "none" and settle(needed - 1)[0] != "none"
 
 
-def test_what_is_asked_for_is_done_and_nothing_is_planned_on_the_cpu(settle, trained, monkeypatch) -> None:
+def test_what_is_asked_for_is_done_and_nothing_waits_on_the_cpu(settle, trained, monkeypatch) -> None:
     assert settle(1, asked="none") == ("none", []) and settle(1, asked="model") == ("model", [])
     monkeypatch.setattr(offloading, "_needs", None)
+    monkeypatch.setattr(offloading, "fits_easily", lambda *_: True)
     assert settle_offload(None, trained.base, trained.config, trained.config.sample, print) == "none"
     with pytest.raises(Misuse, match="this is the CPU"):
         settle_offload("model", trained.base, trained.config, trained.config.sample, print)
@@ -92,3 +93,16 @@ def test_a_miniature_is_not_planned(settle, trained, monkeypatch) -> None:
     monkeypatch.setattr(offloading, "fits_easily", lambda *_: True)
     monkeypatch.setattr(offloading, "_needs", None)
     assert settle(10**9) == ("none", [])
+
+
+@pytest.mark.parametrize("less, warned", [(0, False), (1, True)])
+def test_too_little_main_memory_is_said_before_a_prediction_on_the_cpu(trained, monkeypatch, less: int, warned: bool) -> None:
+    """By the real planner, to the byte."""
+    planner = PredictionPlanner(shaped_base(trained.base.spec, "cpu"), trained.config, "cpu")
+    free = planner.memory(trained.config, "none").needed - less
+    monkeypatch.setattr(offloading, "fits_easily", lambda *_: False)
+    monkeypatch.setattr(offloading, "free_memory", lambda: free)
+    said: list[Message] = []
+    assert settle_offload(None, trained.base, trained.config, trained.config.sample, said.append) == "none"
+    assert [message.level for message in said] == ["warning"] * warned
+    assert not warned or "of memory by plan" in said[0].text
