@@ -59,7 +59,7 @@ def make_optimizer(
 
     def of_part(part: Part, master: Parameter) -> Any:
         plain, scale = part.key
-        group = {"params": [master], "weight_decay": 0.0 if plain else config.weight_decay, SCALE: -scale}
+        group = {"params": [master], "weight_decay": 0.0 if plain else config.weight_decay, SCALE: scale}
         given: dict[str, Any] = {}
         if config.optimizer == "muon":
             group[MATRICES] = is_stepped_by_muon(part.key, config)
@@ -76,7 +76,12 @@ def make_optimizer(
 
 def in_order(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> list[tuple[str, Parameter]]:
     """Named parameters in the optimizer's order."""
-    return sorted(trainable, key=lambda item: _key(item, config))
+
+    def rank(item: tuple[str, Parameter]) -> tuple[bool, float]:
+        plain, scale = _key(item, config)
+        return plain, -scale
+
+    return sorted(trainable, key=rank)
 
 
 def parts_of(ordered: Sequence[tuple[str, Parameter]], config: TrainConfig) -> list[Part]:
@@ -92,8 +97,8 @@ def is_stepped_by_muon(key: tuple[bool, float], config: TrainConfig) -> bool:
 
 
 def _key(item: tuple[str, Parameter], config: TrainConfig) -> tuple[bool, float]:
-    """Whether a parameter does without weight decay, and the scale of its learning rate, negative."""
-    return not decays(*item), -(config.text_lr_scale if is_of_text(item[0]) else 1.0)
+    """Whether a parameter does without weight decay, and the scale of its learning rate."""
+    return not decays(*item), config.text_lr_scale if is_of_text(item[0]) else 1.0
 
 
 def _adamw(kind: str) -> Any:

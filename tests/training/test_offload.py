@@ -199,7 +199,7 @@ def test_a_step_needs_no_more_float32_than_planned(make_config):
 
 
 def parts_of_sizes(*sizes):
-    return parts.cut([(size,) for size in sizes], [(False, -1.0)] * len(sizes), [False] * len(sizes))
+    return parts.cut([(size,) for size in sizes], [(False, 1.0)] * len(sizes), [False] * len(sizes))
 
 
 # ---------------------------------------------------------------- in the loop
