@@ -7,7 +7,9 @@ A build of torch without CUDA cannot run autograd on fake CUDA tensors. So plans
   both), the only one that bases and adapters call;
 - what the kernel of the fused attention's backward pass takes for itself: dq in float32, and a sum for each query
   (Dao, FlashAttention-2, arXiv 2307.08691, algorithm 2). So that its bits are the same each time (training/kernels.py), torch
-  has it add up dq in several parts, as many as it takes to keep all multiprocessors busy.
+  has it add up dq in several parts, as many as it takes to keep all multiprocessors busy;
+- what cuDNN takes for a three-dimensional convolution in 16 bits: its kernels want channels last, so it lays out input and
+  output anew. (Found by a measurement that is met to the last MiB so: an encoding's peak, with the published VAE on an H200.)
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -30,6 +33,7 @@ GRAIN = 512
 """Bytes to which the caching allocator rounds (kMinBlockSize of CUDACachingAllocator)."""
 MULTIPROCESSORS = 128
 """Of the device planned for, where none is here: an RTX 4090's."""
+CONVOLUTION = torch.ops.aten.convolution.default
 FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
@@ -50,18 +54,31 @@ def _layer_norm_in_float32(
         return torch.layer_norm(x, shape, weight, bias, eps, cudnn)
 
 
-def attention_workspace(deterministic: bool) -> Also:
-    """Bytes that the fused attention's backward pass takes while it runs."""
+def workspace(deterministic: bool) -> Also:
+    """Bytes that kernels take while they run."""
 
     def taken(operation: Any, args: Any) -> int:
-        if operation is not FLASH_BACKWARD:
-            return 0
-        batch, heads, length, width = args[1].shape  # of the queries (B, H, S, c)
-        rounded = -(-length // 128) * 128
-        parts = -(-multiprocessors() // (batch * heads)) if deterministic else 1
-        return batch * heads * rounded * (parts * -(-width // 32) * 32 + 1) * 4
+        if operation is FLASH_BACKWARD:
+            return _of_attention(args, deterministic)
+        return _of_convolution(args) if operation is CONVOLUTION else 0
 
     return taken
+
+
+def _of_attention(args: Any, deterministic: bool) -> int:
+    batch, heads, length, width = args[1].shape  # of the queries (B, H, S, c)
+    rounded = -(-length // 128) * 128
+    parts = -(-multiprocessors() // (batch * heads)) if deterministic else 1
+    return batch * heads * rounded * (parts * -(-width // 32) * 32 + 1) * 4
+
+
+def _of_convolution(args: Any) -> int:
+    x, weight, _, stride, padding, dilation, *_ = args
+    if weight.ndim != 5 or x.element_size() != 2:
+        return 0
+    sides = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    places = prod((size + 2 * pad - wide * (side - 1) - 1) // step + 1 for size, side, step, pad, wide in sides)
+    return (x.numel() + x.shape[0] * weight.shape[0] * places) * x.element_size()
 
 
 @cache

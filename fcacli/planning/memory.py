@@ -226,7 +226,7 @@ class Planner:
     def traced(self, trace: Callable[..., Any], *arguments: Any, deterministic: bool = True) -> Any:
         """`trace(meter, *arguments)` on fakes."""
         on_cuda = self.kind == "cuda"
-        meter = Meter(cuda.GRAIN, cuda.attention_workspace(deterministic)) if on_cuda else Meter(also=convolution_workspace)
+        meter = Meter(cuda.GRAIN, cuda.workspace(deterministic)) if on_cuda else Meter(also=convolution_workspace)
         device: AbstractContextManager[Any] = cuda.as_on_cuda() if on_cuda else nullcontext()
         with device, CountingFakes(meter):
             return trace(meter, *arguments)

@@ -43,3 +43,12 @@ def test_a_plan_is_what_was_measured(row: dict[str, Any], tmp_path: Path) -> Non
     for what, names in OF_PLAN.items():
         if what in row["phases"]:
             assert max(sizes[name] for name in names) == pytest.approx(row["phases"][what]["allocated_gib"], rel=0.02)
+
+
+def test_encoding_one_clip_takes_what_was_measured(tmp_path: Path) -> None:
+    """Text encoder in blocks, then the VAE, then the image encoder; the VAE takes the most."""
+    (row,) = [row for row in json.loads(RESULTS.read_text(encoding="utf-8"))["encode"] if row["card"] == 8]
+    size = {"frames": 16, "height": 256, "width": 256}
+    memory = plan(Workspace(tmp_path), replace(TrainOptions(**(size | row["options"])), base=row["base"]), gpus=1).memory
+    sizes = {phase.name: phase.device_least / 2**30 for phase in memory.phases if phase.name.startswith("encoding")}
+    assert max(sizes.values()) == pytest.approx(row["phases"]["encode"]["allocated_gib"], rel=0.01)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from fcacli.model.functional import attend
-from fcacli.planning.cuda import as_on_cuda, attention_workspace, multiprocessors
+from fcacli.planning.cuda import as_on_cuda, multiprocessors, workspace
 from fcacli.planning.fakes import CountingFakes
 from fcacli.planning.live import Meter
 
@@ -29,7 +29,7 @@ def test_that_is_what_torch_registers_for_cuda():
 
 
 def peak_of_attention(length: int) -> int:
-    meter = Meter(also=attention_workspace(True))
+    meter = Meter(also=workspace(True))
     with CountingFakes(meter):
         query = torch.empty(1, 2, length, 16, requires_grad=True)
         attend(query, query, query).sum().backward()
@@ -47,7 +47,7 @@ def test_no_matrix_of_scores_is_kept_as_on_cuda():
 def test_the_backward_pass_of_attention_takes_its_sums_in_float32(deterministic):
     """That gave 0.77 and 0.82 GiB, measured on an H200 (132 multiprocessors) with two copies of the gradient, for 30 and 48
     heads of 64 and 17,776 tokens."""
-    seen, taken = [], attention_workspace(deterministic)
+    seen, taken = [], workspace(deterministic)
 
     def noted(operation, args):
         seen.append(taken(operation, args))
@@ -77,3 +77,18 @@ def test_a_storage_counts_once_and_until_nothing_holds_it(grain):
     assert meter.now == 0
     meter.mark("all")
     assert meter.marks["all"] == size + (90 if grain == 1 else 512)
+
+
+@pytest.mark.parametrize("dtype, taken", [(torch.bfloat16, 2 * (4 * 5 * 6 * 6 + 8 * 3 * 3 * 3)), (torch.float32, 0)])
+def test_a_convolution_of_videos_in_16_bits_lays_out_input_and_output_anew(dtype, taken):
+    seen = []
+
+    def noted(operation, args):
+        seen.append(workspace(True)(operation, args))
+        return seen[-1]
+
+    with CountingFakes(Meter(also=noted)):
+        convolution = torch.nn.Conv3d(4, 8, 3, stride=(1, 2, 2), padding=(0, 1, 1), dtype=dtype)
+        assert convolution(torch.zeros(1, 4, 5, 6, 6, dtype=dtype)).shape == (1, 8, 3, 3, 3)
+        torch.nn.Conv2d(4, 8, 3, dtype=dtype)(torch.zeros(1, 4, 6, 6, dtype=dtype))
+    assert max(seen) == taken and sum(map(bool, seen)) == bool(taken)
