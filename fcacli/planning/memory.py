@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from fcacli.config import ClipConfig, Keeping, TrainConfig
@@ -232,7 +232,8 @@ class Planner:
             return trace(meter, *arguments)
 
     def _train(self, meter: Meter, layers: int, config: TrainConfig) -> Marks:
-        return trace_training(self._base.again(layers, config.keeping), config, meter, self.kind, fake_optimizer)
+        make = partial(fake_optimizer, kind=self.kind)
+        return trace_training(self._base.again(layers, config.keeping), config, meter, self.kind, make)
 
     def _part(self, meter: Meter, part: str, batch: int) -> Part:
         base = self._base.again()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.bases.frames import latent_frames
 from fcacli.model.conditioning import Given
 from fcacli.planning.live import Meter
-from fcacli.planning.optimizer import FakeAdamW8bit
+from fcacli.planning.optimizer import COPIES_ON_CPU, FakeAdamW8bit
 from fcacli.planning.shaped import Kind
 from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.training.footprint import TrainedMemory, trained_memory
@@ -90,9 +91,11 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
 # ---------------------------------------------------------------- the parts
 
 
-def fake_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig) -> AdapterOptimizer:
-    """The optimizer of the run, with what runs on fake tensors in the place of bitsandbytes."""
-    return make_optimizer(trainable, config, None if config.optimizer in ("adamw", "muon") else FakeAdamW8bit)
+def fake_optimizer(trainable: Sequence[tuple[str, Parameter]], config: TrainConfig, kind: Kind = "cpu") -> AdapterOptimizer:
+    """The optimizer of the run, with what runs on fake tensors in the place of bitsandbytes on such a device."""
+    if config.optimizer in ("adamw", "muon"):
+        return make_optimizer(trainable, config)
+    return make_optimizer(trainable, config, partial(FakeAdamW8bit, copies=COPIES_ON_CPU * (kind == "cpu")))
 
 
 def _nbytes(parameters: Sequence[Tensor]) -> int:
