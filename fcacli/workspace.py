@@ -54,10 +54,13 @@ class Workspace:
         """
         found = sorted((p.parent for p in self.data.glob("*/dataset.json")), key=lambda p: (p / "dataset.json").stat().st_mtime)
         if name is not None:
-            _plain_name(name, "--data")
+            name = _name_below(self.data, name, "--data")
             if self.data / name not in found:
                 known = ", ".join(p.name for p in found) or "none"
-                raise self._not_prepared(f"no prepared dataset {name!r} in {self.data} (there: {known})", name)
+                message = f"no prepared dataset {name!r} in {self.data} (there: {known})"
+                if self.data / slug(name) in found:
+                    raise FcaError(message, f"--data {slug(name)}")
+                raise self._not_prepared(message, name)
             return self.data / name
         if not found:
             raise self._not_prepared(f"no prepared data in {self.data}", "*")
@@ -84,7 +87,7 @@ class Workspace:
         """
         found = self.all_runs()
         if name is not None:
-            _plain_name(name, option)
+            name = _name_below(self.runs, name, option)
             if self.runs / name not in found:
                 known = ", ".join(p.name for p in found) or "none"
                 raise FcaError(f"no run {name!r} in {self.runs} (there: {known})", "fca train")
@@ -92,6 +95,12 @@ class Workspace:
         if not found:
             raise FcaError(f"no run in {self.runs}", "fca train")
         return found[-1]
+
+    @staticmethod
+    def continuing(run: Path) -> str:
+        """The command that goes on with an unfinished run."""
+        runs = Workspace(run.parent.parent).all_runs()
+        return "fca train" if not runs or runs[-1].name == run.name else f"fca train --run {run.name}"
 
     def all_runs(self) -> list[Path]:
         """Every run, oldest first (by the creation time kept in its config)."""
@@ -131,6 +140,15 @@ def _created(run: Path) -> str:
         return str(read_json(path)["created"])
     except (FcaError, KeyError, TypeError):
         return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
+
+
+def _name_below(folder: Path, name: str, option: str) -> str:
+    """The name of what lies in a folder, given as such or, as commands print it, as its path."""
+    path = Path(name)
+    if len(path.parts) > 1 and path.parent.resolve() == folder.resolve():
+        name = path.name
+    _plain_name(name, option)
+    return name
 
 
 def _plain_name(name: str, option: str) -> None:
@@ -236,6 +254,20 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def require_writable(folder: Path) -> None:
+    """Before work whose result will lie in a folder, which may have to be made then; nothing is left behind.
+
+    Raises:
+        FcaError: nothing can be written there.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 def remove_leftovers(folder: Path, *patterns: str) -> None:

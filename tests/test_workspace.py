@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from fcacli.errors import FcaError, Misuse
-from fcacli.workspace import Workspace, atomic_file, atomic_folder, read_json, remove_leftovers, slug, write_json
+from fcacli.workspace import (
+    Workspace,
+    atomic_file,
+    atomic_folder,
+    read_json,
+    remove_leftovers,
+    require_writable,
+    slug,
+    write_json,
+)
 
 
 def dataset(root: Path, name: str, age: float = 0) -> Path:
@@ -181,3 +190,36 @@ def test_missing_json_names_the_file(tmp_path):
 )
 def test_slugs_are_file_names(text, expected):
     assert slug(text) == expected
+
+
+def test_a_run_and_a_dataset_may_be_named_by_their_paths(tmp_path, monkeypatch):
+    """As commands print them; not those of another workspace."""
+    one, cups = run(tmp_path, "one", "2026-01-01"), dataset(tmp_path, "cups")
+    run(tmp_path, "two", "2026-01-02")
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(tmp_path)
+    assert workspace.run("runs/one") == workspace.run(str(one)) == workspace.run("one") == one
+    assert workspace.dataset("data/cups") == workspace.dataset(f"{cups}/") == cups
+    for name in ("elsewhere/one", "../one", "runs/../one"):
+        with pytest.raises(Misuse, match="plain name"):
+            workspace.run(name)
+
+
+def test_a_dataset_in_other_letters_is_proposed(tmp_path):
+    dataset(tmp_path, "my-cups")
+    with pytest.raises(FcaError, match="no prepared dataset") as caught:
+        Workspace(tmp_path).dataset("My Cups".replace(" ", "-"))
+    assert caught.value.hint == "--data my-cups"
+
+
+def test_the_command_that_goes_on_names_a_run_that_is_not_the_last(tmp_path):
+    one, two = run(tmp_path, "one", "2026-01-01"), run(tmp_path, "two", "2026-01-02")
+    assert Workspace.continuing(two) == "fca train" and Workspace.continuing(one) == "fca train --run one"
+
+
+def test_where_nothing_can_be_written_is_found_out_beforehand(tmp_path):
+    require_writable(tmp_path / "new" / "folder")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(FcaError, match="cannot write"):
+        require_writable(tmp_path / "file" / "folder")

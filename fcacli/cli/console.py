@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -30,12 +30,24 @@ HOSTILE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud
 
 @contextmanager
 def talking(verbose: bool = False, quiet: bool = False) -> Iterator[Report]:
-    """Yield the report that a workflow talks through; bars and lines are finished when the block ends."""
+    """Yield the report that a workflow talks through; bars and lines are finished when the block ends.
+
+    Where nobody reads it any more (Ctrl-C ends a `| tee`, too), the workflow goes on without a word.
+    """
     talk: Talk = "quiet" if quiet else "verbose" if verbose else "normal"
     console = _stderr()
     renderer: Renderer = Bars(console) if console.is_terminal and talk != "quiet" else Lines(console)
+    heard = True
 
     def report(event: Event) -> None:
+        nonlocal heard
+        try:
+            if heard:
+                show(event)
+        except OSError:
+            heard = False
+
+    def show(event: Event) -> None:
         if isinstance(event, Progress):
             if talk != "quiet":
                 renderer.progress(event)
@@ -45,7 +57,8 @@ def talking(verbose: bool = False, quiet: bool = False) -> Iterator[Report]:
     try:
         yield report
     finally:
-        renderer.close()
+        with suppress(OSError):
+            renderer.close()
 
 
 def print_text(text: str) -> None:
@@ -96,13 +109,19 @@ def print_note(text: str) -> None:
 def _say(label: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    _stderr().print(Text.assemble((label, style), harmless(text)), soft_wrap=True)
+    with suppress(OSError):
+        _stderr().print(Text.assemble((label, style), harmless(text)), soft_wrap=True)
 
 
 def _stderr() -> "Console":
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    class Talking(Console):
+        def on_broken_pipe(self) -> None:
+            """Rich would end the process."""
+            raise BrokenPipeError
+
+    return Talking(stderr=True, highlight=False)
 
 
 class Renderer(Protocol):

@@ -70,6 +70,8 @@ def _other_split(dataset: Path, split: Split) -> str:
     there = [name for name in ("val", "test", "train") if (dataset / name / "metadata.jsonl").is_file()]
     if isinstance(choice, dict) and choice.get("split") is None and split != "train" and there:
         return f"what it was prepared from has none: --split {there[0]}"
+    if isinstance(choice, dict) and choice.get("split") is None:
+        return f"{dataset / 'audit.html'} says what was left out: train clips that are also in val or test, for one"
     return "run fca prepare again without --split, with --replace"
 
 

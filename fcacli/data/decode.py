@@ -125,7 +125,7 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
     if (total := len(track.stamps)) < count:
         raise FcaError(
             f"{path} holds {total} frame{'' if total == 1 else 's'}, {count} initial frames are needed",
-            "give more, or train for fewer: fca train --init-frames N",
+            f"give more, or train for fewer: fca train --init-frames {max(1, total)}",
         )
     if frames is None or total < max(frames, count + 1):
         if frames is not None and total > count:

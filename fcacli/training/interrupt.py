@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from fcacli.errors import NAMES, Stopped, name_of
@@ -30,7 +30,8 @@ def watch(report: Report) -> Iterator[Signals]:
         if signals.received is not None:
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         signals.received = number
-        report(Message(f"{name_of(number)}: finishing this step and saving; once more stops at once", "warning"))
+        with suppress(RuntimeError):  # in the middle of another line
+            report(Message(f"{name_of(number)}: finishing this step and saving; once more stops at once", "warning"))
 
     with handled(note):
         yield signals

@@ -32,7 +32,7 @@ from fcacli.training.room import Room
 from fcacli.training.stepping import AdapterOptimizer
 from fcacli.training.team import ALONE, Losses, Team, without_broken_links
 from fcacli.training.waits import Waits
-from fcacli.workspace import atomic_folder, read_json, write_json
+from fcacli.workspace import Workspace, atomic_folder, read_json, write_json
 
 PHASE = "train"
 LESS_MEMORY = (
@@ -137,7 +137,7 @@ def fit(
                 if stop or validating or due or state.step == config.steps:
                     state, saved = save(state)
                 if validating:
-                    stop_here = _stopping(report, signals, state.step, config)
+                    stop_here = _stopping(report, signals, state.step, config, run)
                     made = _validate(subject, config, run, state.step, accelerator, optimizer, team, stop_here)
                     log.computed(state.step, made)
                     pace.resume()
@@ -164,7 +164,7 @@ def fit(
             raise type(error)(f"{error.message}; stopped at step {state.step}, saved in {saved}", error.hint) from error
 
     if stop and signal:
-        raise _interrupted(signal, state.step, config, f"saved in {saved}")
+        raise _interrupted(signal, state.step, config, run, f"saved in {saved}")
     return state
 
 
@@ -306,16 +306,17 @@ def _validate(
     return values
 
 
-def _stopping(report: Report, signals: Signals, step: int, config: TrainConfig) -> Report:
+def _stopping(report: Report, signals: Signals, step: int, config: TrainConfig, run: Path) -> Report:
     """A report that ends a validation when a signal has come; the checkpoint of its step is written already."""
 
     def report_or_stop(event: Event) -> None:
         if signals.received is not None:
-            raise _interrupted(signals.received, step, config, "saved; its validation will be made when the run goes on")
+            raise _interrupted(signals.received, step, config, run, "saved; its validation will be made when the run goes on")
         report(event)
 
     return report_or_stop
 
 
-def _interrupted(signal: int, step: int, config: TrainConfig, what: str) -> Interrupted:
-    return Interrupted(signal, f"stopped by {name_of(signal)} at step {step} of {config.steps}, {what}", "fca train")
+def _interrupted(signal: int, step: int, config: TrainConfig, run: Path, what: str) -> Interrupted:
+    how_on = Workspace.continuing(run)
+    return Interrupted(signal, f"stopped by {name_of(signal)} at step {step} of {config.steps}, {what}", how_on)

@@ -42,7 +42,8 @@ def compare(workspace: Workspace, names: Sequence[str], *, anyway: bool = False,
         raise FcaError(f"these were not scored under like conditions: {'; '.join(differ)}", shared)
     if len(places[0]) < 2:
         raise FcaError(
-            f"a comparison needs at least two clips that all have, there are {len(places[0])}", "fca eval --limit 64"
+            f"a comparison needs at least two clips that all have, there are {len(places[0])}",
+            "score more clips of each: fca eval --split train, or more val clips",
         )
     for line in differ:
         report(Message(f"unlike conditions: {line}", "warning"))

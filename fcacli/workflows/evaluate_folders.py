@@ -27,7 +27,7 @@ from fcacli.workflows.scorers import load
 from fcacli.workflows.scoring_plan import Facts, Scoring, plan, under_protocol
 from fcacli.workflows.seer import warn_of_few
 from fcacli.workflows.trained import choose_device
-from fcacli.workspace import cache_home, write_json
+from fcacli.workspace import cache_home, read_json, write_json
 
 FPS = 8.0
 """Of the videos on the page; a score knows no frame rate."""
@@ -63,6 +63,8 @@ def evaluate_folders(
     """
     if given < 0:
         raise Misuse(f"--given must be 0 or more, got {given}")
+    if out is not None:
+        _require_own(out)
     scoring = under_protocol(scoring)
     if scoring.prepend_given and not given:
         raise Misuse("true given frames in front need to know how many: --given", "--given 2")
@@ -114,6 +116,21 @@ def evaluate_folders(
         write_report(files[0], numbers, methods, clips, FPS)
         write_json(files[1], numbers)
     return EvaluateResult(out, None, files, table(scored, len(found), said, scorers.conditions(), planned.missing), numbers)
+
+
+def _require_own(out: Path) -> None:
+    """
+    Raises:
+        FcaError: the folder holds something else than scores.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        own = read_json(out / "results.json").get("kind") == "folders"
+    except (FcaError, AttributeError):
+        own = False
+    if not own:
+        raise FcaError(f"--out {out} exists and holds something else", "another --out")
 
 
 def _kinds(pairs: Pairs, side: int) -> str:

@@ -94,11 +94,12 @@ class Rows:
         return trained.run / "eval" / f"{trained.checkpoint.name}{split}{protocol}"
 
     def folder(self, trained: Trained) -> Path:
-        """Where the results lie: no evaluation of other clips or samples writes there."""
+        """Where the results lie: no evaluation of other clips, samples or frames writes there."""
+        asked, place = self.plan.asked, self.predictions(trained)
         limit = "" if self.limit is None else f"-{self.limit}"
         samples = "" if self.samples == 1 else f"-num-{self.samples}"
-        place = self.predictions(trained)
-        return place.with_name(f"{place.name}{limit}{samples}")
+        given = "-prepend-given" if asked.prepend_given and asked.protocol == "ours" else ""
+        return place.with_name(f"{place.name}{limit}{samples}{given}")
 
     def of_run_and_base(self, trained: Trained) -> tuple[Method, Method]:
         adapted, shared = self._adapted(trained), self.dataset / "cache" / "base-predictions"

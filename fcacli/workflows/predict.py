@@ -21,7 +21,7 @@ from fcacli.prediction.video import enlarge, view_factor, write_gif, write_mp4, 
 from fcacli.workflows.lock import locked
 from fcacli.workflows.offloading import settle_offload
 from fcacli.workflows.trained import Trained, find_trained
-from fcacli.workspace import Workspace, atomic_folder, read_json, slug, write_json
+from fcacli.workspace import Workspace, atomic_folder, read_json, require_writable, slug, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +97,7 @@ def predict(
     init_frames = resize(init_frames, clip.width, clip.height, clip.fit)
     request = Request(frames, init_frames, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
     made_by = request.decided_by() | trained.identity()
-    _choose_folder(workspace, text, out, made_by)  # whether there is one is said at once
+    require_writable(_choose_folder(workspace, text, out, made_by).parent)  # what is wrong is said at once
     report(Message(trained.describe()))
     settled = settle_offload(offload, trained.base, trained.config, sampling, report)
     videos = _sample(trained, settled, request, report)

@@ -215,7 +215,8 @@ def begin(
     with Plan(options.form, options.least) as plan:
         work = Preparation(reader, raw, dataset, options, report, plan)
         work.fill()
-        check_same_source(dataset, reader, raw)
+        if not options.replace:
+            check_same_source(dataset, reader, raw)
         yield work
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fcacli.workflows.preparation import Preparation
     from fcacli.workflows.prepare import PrepareOptions
 
+BEFORE = "dataset.json.before"
+"""The dataset.json of what is being replaced, until it is."""
 HELD_OUT = 0.1
 """Share of the train clips that becomes val where the raw data has none."""
 SMALL = 200
@@ -37,7 +39,13 @@ def finish(work: "Preparation", report: Report) -> Path:
     plan, dataset = work.plan, work.dataset
     _settle(work, report)
     write_json(dataset / "skipped.json", [_printable(skipped) for skipped in plan.skipped()])
-    _require_some(work, "skipped.json")
+    try:
+        _require_some(work, "skipped.json")
+    except FcaError:
+        if (dataset / BEFORE).exists():  # nothing of what it says has been touched
+            (dataset / BEFORE).replace(dataset / "dataset.json")
+            (dataset / UNFINISHED).unlink(missing_ok=True)
+        raise
     if plan.count("content not null and lies != split"):
         mark_unfinished(work)
         _move(plan, dataset)
@@ -56,6 +64,9 @@ def finish(work: "Preparation", report: Report) -> Path:
     facts = Dataset(dataset.name, work.reader, raw, counts, skipped, now, __version__, form, work.options.choice())
     write_json(dataset / "dataset.json", asdict(facts))
     (dataset / UNFINISHED).unlink(missing_ok=True)
+    (dataset / BEFORE).unlink(missing_ok=True)
+    if not counts["train"]:
+        report(Message(f"no train clip is left; {page} says what was left out and why", "warning"))
     found = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
     report(Message(f"prepared {dataset}: {found}"))
     return page
@@ -83,22 +94,29 @@ def mark_unfinished(work: "Preparation") -> None:
     name = [] if dataset.name == reader else ["--name", dataset.name]
     replace_it = ["--replace"] if work.options.replace else []
     command = shlex.join(["fca", "prepare", reader, str(raw), *name, *work.options.arguments(), *replace_it])
+    if (dataset / UNFINISHED).exists():  # clips of an interrupted call may have taken the place of others
+        (dataset / BEFORE).unlink(missing_ok=True)
     write_json(dataset / UNFINISHED, {"reader": reader, "raw": str(raw.resolve()), "command": command})
-    (dataset / "dataset.json").unlink(missing_ok=True)
+    if (dataset / "dataset.json").exists():
+        (dataset / "dataset.json").replace(dataset / BEFORE)
 
 
 def check_same_source(dataset: Path, reader: str, raw: Path) -> None:
-    """One name is one raw dataset: another one must not replace it unnoticed."""
+    """One name is one raw dataset: another one must not replace it unnoticed. One that has moved is the same."""
     marks = [dataset / name for name in ("dataset.json", UNFINISHED) if (dataset / name).exists()]
     if not marks:
         return
     before = read_json(marks[0])
-    if not isinstance(before, dict) or (before.get("reader"), before.get("raw")) != (reader, str(raw.resolve())):
-        origin = f"{before.get('reader')} {before.get('raw')}" if isinstance(before, dict) else "something else"
-        raise FcaError(
-            f"{dataset} was prepared from {origin}, not from {reader} {raw.resolve()}",
-            f"choose another name: fca prepare {reader} {raw} --name OTHER",
-        )
+    now = raw.resolve()
+    if isinstance(before, dict) and before.get("reader") == reader:
+        origin = Path(str(before.get("raw")))
+        if origin == now or (origin.name == now.name and not origin.exists()):
+            return
+    there = f"{before.get('reader')} {before.get('raw')}" if isinstance(before, dict) else "something else"
+    raise FcaError(
+        f"{dataset} was prepared from {there}, not from {reader} {now}",
+        f"choose another name: fca prepare {reader} {raw} --name OTHER, or --replace what is there",
+    )
 
 
 def other_options(dataset: Path, options: "PrepareOptions") -> list[str]:

@@ -183,6 +183,9 @@ def _begin(
     if saved is None:
         report(Message(which_run.describe_new(folder, latest, config)))
     else:
+        report(Message(f"going on with run {folder.name}, on data/{config.data}"))
+        if (newest := workspace.dataset().name) != config.data and options.data is None:
+            report(Message(f"data/{newest} was prepared since: fca train --new trains on that", "warning"))
         held.enter_context(locked(folder))
     return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None)
 
@@ -202,9 +205,12 @@ def _start(begun: _Begun, chosen: "Chosen", encoded: "Encoded", adapter: "Adapte
         which_run.write_base(folder, config.base)
         return
     held.enter_context(locked(folder))
+    seen = ""
     if source is not None:
         which_run.start_fork(source, folder, adapter, config, report)
-    which_run.write_config(folder, config, chosen, encoded, source)
+        if seen := which_run.seen_by(source, begun.dataset.parent / source.config.data, chosen):
+            report(Message(f"{seen}; its scores will say little about new clips", "warning"))
+    which_run.write_config(folder, config, chosen, encoded, source, seen)
 
 
 def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:
@@ -339,7 +345,7 @@ def _result(run: Path) -> TrainResult:
 
     newest = checkpoint.latest(run)
     if newest is None:
-        raise FcaError(f"run {run.name} has no readable checkpoint", "fca train")
+        raise FcaError(f"run {run.name} has no readable checkpoint", Workspace.continuing(run))
     state = checkpoint.verify(newest)
     validations = checkpoint.all_validations(run)
     held_out = read_json(validations[-1] / checkpoint.VALIDATION).get("held_out") if validations else None

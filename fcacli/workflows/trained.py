@@ -128,7 +128,7 @@ def _find_checkpoint(run: Path, name: str | None, report: Report) -> Path:
 
     if name is None:
         if (found := latest(run, report)) is None:
-            raise FcaError(f"run {run.name} has no checkpoint yet", "fca train")
+            raise FcaError(f"run {run.name} has no checkpoint yet", Workspace.continuing(run))
         return found
     for folder in all_checkpoints(run):
         if name in (folder.name, str(step_of(folder))):

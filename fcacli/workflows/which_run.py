@@ -73,7 +73,7 @@ def _ways_on(run: Path, options: TrainOptions, gpus: int | None, not_forked: lis
     """A command line each: as it was, from the beginning, from its weights (where these fit what was asked for)."""
     asked = as_arguments(options, gpus)
     lines = [
-        ("fca train", "continues it as it was"),
+        (Workspace.continuing(run), "continues it as it was"),
         (f"fca train --new {asked}", "another run, from the beginning"),
         (f"fca train --fork {run.name} {asked}", "another run, from its weights"),
     ]
@@ -139,6 +139,27 @@ def fork_source(workspace: Workspace, name: str, report: Report) -> Source:
     return Source(run, newest, read_config(run))
 
 
+def seen_by(source: Source, dataset: Path, chosen: "Chosen") -> str:
+    """What of a fork's held-out clips its weights may have been trained on; "" for none.
+
+    Args:
+        dataset: the source's.
+        chosen: clips of the fork.
+    """
+    before = read_json(source.run / "config.json").get("forked_from") or {}
+    try:
+        theirs = clips_for(source.run, source.config, dataset)
+        changed = _changed(source.run, theirs, "dataset")
+    except FcaError:
+        changed = ["gone"]
+    if changed:
+        return f"held-out clips may be ones that run {source.run.name} was trained on: data/{dataset.name} has changed since"
+    trained = {clip.content for clip in theirs["train"]}
+    if count := sum(clip.content in trained for clip in chosen["val"]):
+        return f"{count} of {len(chosen['val'])} held-out clips are ones that run {source.run.name} was trained on"
+    return str(before.get("seen", ""))
+
+
 def start_fork(source: Source, run: Path, adapter: "Adapter", config: TrainConfig, report: Report) -> None:
     """Write the checkpoint of step 0: the adapter as the source left it, the optimizer new."""
     from fcacli.model.attach import save_adapter
@@ -156,9 +177,12 @@ def start_fork(source: Source, run: Path, adapter: "Adapter", config: TrainConfi
 # ---------------------------------------------------------------- config.json
 
 
-def write_config(run: Path, config: TrainConfig, chosen: "Chosen", encoded: "Encoded", source: Source | None) -> None:
-    """This makes a folder a run."""
-    created, forked_from = datetime.now(UTC).isoformat(), source.identity() if source else None
+def write_config(
+    run: Path, config: TrainConfig, chosen: "Chosen", encoded: "Encoded", source: Source | None, seen: str = ""
+) -> None:
+    """This makes a folder a run; `seen` is what `seen_by` says of a fork."""
+    created = datetime.now(UTC).isoformat()
+    forked_from = source.identity() | ({"seen": seen} if seen else {}) if source else None
     about = {"created": created, "version": __version__, "config": to_dict(config), "dataset": _identity(chosen)}
     write_json(run / "config.json", {**about, "clips": _identity(encoded.clips), "forked_from": forked_from})
 
@@ -206,6 +230,8 @@ def require_training_data(run: Path, config: TrainConfig, dataset: Path, report:
         FcaError: the dataset is another one by now.
     """
     about = read_json(run / "config.json")
+    if seen := (about.get("forked_from") or {}).get("seen"):
+        report(Message(f"run {run.name} is a fork, and {seen}: its scores say little about new clips", "warning"))
     which: Literal["dataset", "clips"] = "dataset" if "dataset" in about else "clips"
     if about.get(which) is None or not (changed := _changed(run, clips_for(run, config, dataset), which)):
         return

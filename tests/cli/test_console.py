@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,3 +122,21 @@ def test_json_is_one_document_whatever_the_numbers(capsys):
     console.print_json(Result(Path("a/b"), float("inf"), [("x", float("nan")), ("ä", 1.5)]))
     out = capsys.readouterr().out
     assert json.loads(out) == {"folder": "a/b", "psnr": "inf", "rows": [["x", "nan"], ["ä", 1.5]]}
+
+
+def test_where_nobody_reads_any_more_the_work_goes_on(capfd):
+    """Rich would end the process at a broken pipe."""
+    read, write = os.pipe()
+    os.close(read)
+    kept = os.dup(2)
+    os.dup2(write, 2)
+    try:
+        with console.talking() as report:
+            for done in range(3):
+                report(Progress("train", done, 3))
+                report(Message("careful", "warning"))
+        console.print_error(FcaError("what", "this"))
+    finally:
+        os.dup2(kept, 2)
+        for descriptor in (kept, write):
+            os.close(descriptor)

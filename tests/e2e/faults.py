@@ -33,6 +33,17 @@ def fill_disk(at: str, folder: str, call: int = 1, where: str = "") -> None:
     _at(at, call, where, False, fill)
 
 
+def deaf(at: str, call: int = 1) -> None:
+    """Nobody reads stderr any more before a call, as after Ctrl-C of a `| tee`; see `_at`."""
+
+    def close() -> None:
+        read, write = os.pipe()
+        os.close(read)
+        os.dup2(write, 2)
+
+    _at(at, call, "", False, close)
+
+
 def remove(at: str, pattern: str, call: int = 1) -> None:
     """Files vanish from the current folder before a call; see `_at`."""
 

@@ -117,3 +117,16 @@ def test_a_loader_process_that_is_killed_is_told_of(server, workspace, straight,
     assert "error: a process that loads clips has died" in process.said and "try: fca train --workers 0" in process.said
     server.run(workspace, *command)
     assert tree(workspace / "runs" / "first", *EXACT) == tree(straight / "runs" / "first", *EXACT, "eval")
+
+
+def test_training_whose_words_nobody_reads_any_more_is_saved(server, workspace, straight, options):
+    """Ctrl-C of `fca train 2>&1 | tee log.txt` ends tee first."""
+    command = ["train", *options, "--run", "first", "--keep", 1]
+    deaf = ("deaf", {"at": "fcacli.training.log:RunLog.computed", "call": 2})
+    process = server.start(workspace, *command, faults=(deaf, SLOW_STEPS))
+    process.until(lambda: steps(workspace) >= 2)
+    process.send_all(signal.SIGINT)
+    assert process.wait(BOUND) == 128 + signal.SIGINT
+    assert list(workspace.glob("runs/first/checkpoints/step-*"))
+    assert "continuing first from step" in server.run(workspace, *command).said
+    assert tree(workspace / "runs" / "first", *EXACT) == tree(straight / "runs" / "first", *EXACT, "eval")

@@ -322,3 +322,14 @@ def test_more_given_frames_than_there_are_is_refused(tmp_path: Path) -> None:
         evaluate_folders(pred, real, given=16)
     with pytest.raises(Misuse, match="--given"):
         evaluate_folders(pred, real, given=-1)
+
+
+def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path) -> None:
+    pred, real = _folders(tmp_path, 2)
+    out = tmp_path / "out"
+    evaluate_folders(pred, real, given=2, scoring=FAST, out=out)
+    evaluate_folders(pred, real, given=3, scoring=FAST, out=out)  # scores of before are replaced
+    (out / "results.json").write_text('{"mine": 1}')
+    with pytest.raises(FcaError, match="holds something else"):
+        evaluate_folders(pred, real, given=2, scoring=FAST, out=out)
+    assert (out / "results.json").read_text() == '{"mine": 1}'

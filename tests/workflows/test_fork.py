@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from fcacli.cli.app import app
 from fcacli.errors import FcaError, Misuse
 from fcacli.training import checkpoint
+from fcacli.workflows import which_run
 from fcacli.workflows.train import train
 
 FORKS = {"fca": {}, "lora": {"adapter": "lora", "lora_rank": 2}}
@@ -109,3 +110,34 @@ def test_refused_options_offer_both_commands_and_the_fork_works_as_written(works
     run = workspace.root / forked.stdout.strip()
     assert len(checkpoint.all_checkpoints(run)) == 1 and checkpoint.read_config(run).lr == 0.007
     assert fca("train --keep 0").exit_code == 2
+
+
+def test_a_fork_says_where_its_weights_know_the_held_out_clips(workspace, asked):
+    """Trained on a, forked on b, whose val clip was a train clip of a; a fork of that knows it too. The same data are clean."""
+    first = train(workspace, replace(asked, steps=1), gpus=0, run="first")
+    clean = train(workspace, replace(asked, steps=2), gpus=0, fork="first", run="clean")
+    assert "seen" not in forked_from(clean)
+    source, other = workspace.dataset("ssv2"), workspace.data / "other"
+    shutil.copytree(source, other)
+    lines = (source / "train" / "metadata.jsonl").read_text().splitlines(keepends=True)
+    (other / "train" / "metadata.jsonl").write_text("".join(lines[1:]))
+    (other / "val" / "metadata.jsonl").write_text(lines[0])
+    held_out = json.loads(lines[0])["file_name"]
+    shutil.copy(source / "train" / held_out, other / "val" / held_out)
+    listener = Listener()
+    leaky = train(workspace, replace(asked, data="other", steps=1), gpus=0, fork="first", run="leaky", report=listener)
+    said = "1 of 1 held-out clips are ones that run first was trained on"
+    assert said in listener.text and forked_from(leaky)["seen"] == said
+    grandchild = train(workspace, replace(asked, data="other", steps=2), gpus=0, fork="leaky", run="grandchild")
+    assert forked_from(grandchild)["seen"] == said
+    heard = Listener()
+    which_run.require_training_data(leaky.run, checkpoint.read_config(leaky.run), other, heard)
+    assert said in heard.text
+    (source / "train" / "metadata.jsonl").write_text("".join(lines[1:]))
+    unknown = train(workspace, replace(asked, data="other", steps=3), gpus=0, fork="first", run="unknown")
+    assert "may be ones that run first was trained on" in forked_from(unknown)["seen"]
+    assert first.finished
+
+
+def forked_from(result):
+    return json.loads((result.run / "config.json").read_text())["forked_from"]

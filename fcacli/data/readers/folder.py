@@ -1,10 +1,11 @@
 """A folder of videos with captions, in one of three conventions, the first that is there:
 
-    metadata.jsonl, .csv or .parquet     columns file_name (or video) and caption (or text, prompt)
+    metadata.jsonl, .csv or .parquet     columns file_name (or video), caption (or text, prompt) and, where there is one, split
     videos.txt + prompts.txt             line by line (also video.txt, captions.txt, ...)
     a.mp4 + a.txt                        anywhere below the folder
 
-Folders train, val (validation, ...) and test directly below the root are splits; without them everything is "train".
+Folders train, val (validation, ...) and test directly below the root are splits; without them, and without a column of that
+name, everything is "train". A folder of pictures that is listed, or has a caption beside it, is a clip.
 A broken row, or a caption that is not UTF-8, is left out and said; the rest goes on.
 """
 
@@ -13,14 +14,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fcacli.data.images import list_images
 from fcacli.data.manifest import Record, Split, first_of, is_text
 from fcacli.data.readers.tables import csv_names, csv_rows, jsonl_rows, lines, parquet_names, parquet_rows
-from fcacli.data.source import Video
+from fcacli.data.source import Pictures, Source, Video
 from fcacli.data.video import VIDEO_SUFFIXES
 from fcacli.errors import FcaError
 
 VIDEO_COLUMNS = ("file_name", "video")
 TEXT_COLUMNS = ("caption", "text", "prompt")
+SPLIT = "split"
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 VIDEO_LISTS = ("videos.txt", "video.txt")
 TEXT_LISTS = ("prompts.txt", "captions.txt", "prompt.txt", "caption.txt")
@@ -31,8 +34,10 @@ SPLIT_OF: dict[str, Split] = {
 }
 EXPECTED = "expected metadata.jsonl, .csv or .parquet, videos.txt + prompts.txt, or a.mp4 + a.txt"
 
-Pair = tuple[Path, str]
-"""A video and its caption, "" if it has none."""
+Row = tuple[str, str, str]
+"""Of a list: a video, its caption and its split, "" if it has none."""
+Pair = tuple[Path, str, str]
+"""A video or a folder of pictures, its caption and its split, "" if it has none."""
 
 
 def read(root: Path, note: Callable[[str], None]) -> Iterator[Record]:
@@ -44,16 +49,17 @@ def read(root: Path, note: Callable[[str], None]) -> Iterator[Record]:
     broken: list[str] = []
     listed, there, captioned, absent = 0, 0, 0, ""
     lists = _lists(root)
-    for video, text in _listed(lists, broken) if lists else _side_by_side(root, broken):
+    for video, text, named in _listed(lists, broken) if lists else _side_by_side(root, broken):
         listed += 1
-        if not _is_file(video):
+        if (source := _source(video)) is None:
             absent = absent or str(video)
             continue
         there += 1
         captioned += bool(text)
         below = video.relative_to(root) if video.is_relative_to(root) else Path(video.name)
         split = SPLIT_OF.get(below.parts[0].lower(), "train") if len(below.parts) > 1 else "train"
-        yield Record(str(below.with_suffix("")), text, split, Video(video))
+        name = below if isinstance(source, Pictures) else below.with_suffix("")
+        yield Record(str(name), text, SPLIT_OF[named] if named else split, source)
     if broken:
         what = first_of(broken)
         if not listed:
@@ -92,19 +98,23 @@ def _listed(lists: list[tuple[Path, ...]], broken: list[str]) -> Iterator[Pair]:
             rows = _two_lists(*files)
         else:
             rows = {".jsonl": _jsonl_pairs, ".csv": _csv_pairs, ".parquet": _parquet_pairs}[files[0].suffix](files[0], broken)
-        for video, text in rows:
-            if is_text(text):
-                yield files[0].parent / _unquote(video), _unquote(text)
-            else:
+        for video, text, split in rows:
+            split = split.strip().lower()
+            if not is_text(text):
                 broken.append(f"{files[-1]}: the caption of {video} is not valid UTF-8")
+            elif split and split not in SPLIT_OF:
+                broken.append(f"{files[0]}: the split {split!r} of {video} is none of train, val, test")
+            else:
+                yield files[0].parent / _unquote(video), _unquote(text), split
 
 
-def _two_lists(videos: Path, texts: Path) -> Iterator[tuple[str, str]]:
+def _two_lists(videos: Path, texts: Path) -> Iterator[Row]:
     """Line n of one belongs to line n of the other; blank lines at the end are no lines."""
     lengths = [sum(1 for _ in _to_last(lines(path))) for path in (videos, texts)]
     if lengths[0] != lengths[1]:
         raise FcaError(f"{videos} has {lengths[0]} lines and {texts.name} {lengths[1]}; line n belongs to line n")
-    yield from zip(_to_last(lines(videos)), _to_last(lines(texts)), strict=True)
+    for video, text in zip(_to_last(lines(videos)), _to_last(lines(texts)), strict=True):
+        yield video, text, ""
 
 
 def _to_last(rows: Iterable[str]) -> Iterator[str]:
@@ -118,7 +128,7 @@ def _to_last(rows: Iterable[str]) -> Iterator[str]:
             blank += 1
 
 
-def _jsonl_pairs(path: Path, broken: list[str]) -> Iterator[tuple[str, str]]:
+def _jsonl_pairs(path: Path, broken: list[str]) -> Iterator[Row]:
     for number, row in jsonl_rows(path):
         where = f"{path} line {number}"
         if isinstance(row, FcaError):
@@ -132,29 +142,31 @@ def _jsonl_pairs(path: Path, broken: list[str]) -> Iterator[tuple[str, str]]:
                 broken.append(error.message)
 
 
-def _csv_pairs(path: Path, broken: list[str]) -> Iterator[tuple[str, str]]:
+def _csv_pairs(path: Path, broken: list[str]) -> Iterator[Row]:
     video, text = _columns(csv_names(path), str(path))
     for number, row in csv_rows(path):
         if None in row:
             broken.append(f"{path} line {number} has more values than columns (captions with commas need quotes)")
         elif row[video]:
-            yield row[video], row[text] or ""
+            yield row[video], row[text] or "", row.get(SPLIT) or ""
 
 
-def _parquet_pairs(path: Path, broken: list[str]) -> Iterator[tuple[str, str]]:
-    video, text = _columns(parquet_names(path), str(path))
-    for number, row in enumerate(parquet_rows(path, [video, text]), 1):
+def _parquet_pairs(path: Path, broken: list[str]) -> Iterator[Row]:
+    names = parquet_names(path)
+    video, text = _columns(names, str(path))
+    for number, row in enumerate(parquet_rows(path, [video, text, *[SPLIT] * (SPLIT in names)]), 1):
         try:
             yield _pair({**row, text: "" if row[text] is None else row[text]}, video, text, f"{path} row {number}")
         except FcaError as error:
             broken.append(error.message)
 
 
-def _pair(row: dict[str, Any], video: str, text: str, where: str) -> tuple[str, str]:
-    for name in (video, text):
+def _pair(row: dict[str, Any], video: str, text: str, where: str) -> Row:
+    row = {**row, SPLIT: "" if row.get(SPLIT) is None else row[SPLIT]}
+    for name in (video, text, SPLIT):
         if not isinstance(row[name], str):
             raise FcaError(f"{where}: {name} should be text, found {type(row[name]).__name__}")
-    return row[video], row[text]
+    return row[video], row[text], row[SPLIT]
 
 
 def _columns(names: list[str], where: str) -> tuple[str, str]:
@@ -168,23 +180,31 @@ def _columns(names: list[str], where: str) -> tuple[str, str]:
 
 def _side_by_side(root: Path, broken: list[str]) -> Iterator[Pair]:
     for video in _videos(root):
-        caption = video.with_suffix(".txt")
+        caption = _caption_of(video)
         text = " ".join(" ".join(lines(caption)).split()) if caption.is_file() else ""
         if is_text(text):
-            yield video, _unquote(text)
+            yield video, _unquote(text), ""
         else:
             broken.append(f"cannot read {caption}: it is not valid UTF-8")
 
 
-def _videos(folder: Path) -> Iterator[Path]:
-    """The video files below a folder, its own ones first; only their names are kept, not those of their captions."""
-    videos, below = [], []
+def _caption_of(clip: Path) -> Path:
+    """Beside a.mp4, or a folder a of pictures: a.txt."""
+    return clip.with_suffix(".txt") if clip.suffix.lower() in VIDEO_SUFFIXES else clip.with_name(f"{clip.name}.txt")
+
+
+def _videos(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The video files below a folder, its own ones first, and folders of pictures with a caption beside them; only their names
+    are kept, not those of captions. Links are followed, but not to a folder `above`."""
+    above = (*above, os.path.realpath(folder))
+    videos: list[str] = []
+    below: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
-                    if entry.is_dir(follow_symlinks=False):
-                        below.append(entry.name)
+                    if entry.is_dir():
+                        (videos if _caption_of(folder / entry.name).is_file() else below).append(entry.name)
                     elif os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES:
                         videos.append(entry.name)
     except OSError as error:
@@ -192,15 +212,18 @@ def _videos(folder: Path) -> Iterator[Path]:
     for name in sorted(videos):
         yield folder / name
     for name in sorted(below):
-        yield from _videos(folder / name)
+        if os.path.realpath(folder / name) not in above:
+            yield from _videos(folder / name, above)
 
 
-def _is_file(path: Path) -> bool:
-    """Whether a file is there; a name that no file can have (too long, with NUL) is none."""
+def _source(path: Path) -> Source | None:
+    """A file or a folder of pictures; None where there is none, as of a name that no file can have (too long, with NUL)."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+        if path.is_dir():
+            return Pictures(path) if list_images(path) else None
+        return Video(path) if path.is_file() else None
+    except (OSError, ValueError, FcaError):
+        return None
 
 
 def _unquote(text: str) -> str:

@@ -77,7 +77,8 @@ def _unreachable(hub_id: str, error: Exception) -> FcaError:
     cause = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return FcaError(
         f"cannot fetch {hub_id} from the Hugging Face hub: {cause}",
-        f"on a connected machine run `hf download {hub_id} --local-dir FOLDER`, copy FOLDER here and pass --base FOLDER",
+        f"on a connected machine run `hf download {hub_id} --local-dir FOLDER`, copy FOLDER here and pass --base FOLDER "
+        "(fca eval: --i2v FOLDER)",
     )
 
 

@@ -1,8 +1,13 @@
+import json
+
+import numpy as np
+import pyarrow.parquet
 import pytest
 from fixtures_path import fixture
 
 from fcacli.data.readers import read
 from fcacli.errors import FcaError
+from fcacli.prediction.video import write_png
 
 
 def touch(root, *names):
@@ -158,3 +163,49 @@ def test_real_lists_and_table_agree(tmp_path):
         shutil.move(tmp_path / "a" / f"{kind}_multi.txt", tmp_path / "a" / f"{kind}.txt")
     found, _ = records(tmp_path / "a")
     assert [id for id, *_ in found] == ["videos/hiker", "videos/hiker_tiny"] and {text for _, text, _ in found} == {table[0][1]}
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_column_of_splits_is_followed(tmp_path, form):
+    """Before folders; a split that is none is said, none at all is that of the folder."""
+    rows = [("a", "train"), ("b", "validation"), ("c", "Test"), ("val/d", ""), ("e", "weird")]
+    touch(tmp_path, *(f"{name}.mp4" for name, _ in rows))
+    table = [{"file_name": f"{name}.mp4", "text": "pushing", "split": split} for name, split in rows]
+    path = tmp_path / f"metadata.{form}"
+    if form == "csv":
+        path.write_text("file_name,text,split\n" + "".join(f"{row['file_name']},pushing,{row['split']}\n" for row in table))
+    elif form == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+    found, notes = records(tmp_path)
+    assert [(name, split) for name, _, split in found] == [("a", "train"), ("b", "val"), ("c", "test"), ("val/d", "val")]
+    assert len(notes) == 1 and "'weird' of e.mp4 is none of train, val, test" in notes[0]
+
+
+def test_folders_of_pictures_are_clips_where_they_are_named(tmp_path):
+    """Listed, or with a caption beside them; others are folders."""
+    for name in ("one clip/0.jpg.png", "v1.0/0.png", "loose/0.png"):
+        picture(tmp_path / name)
+    touch(tmp_path, "loose/x.mp4")
+    for name in ("one clip", "v1.0", "loose/x"):
+        (tmp_path / f"{name}.txt").write_text("pushing")
+    assert [name for name, _, _ in records(tmp_path)[0]] == ["one clip", "v1.0", "loose/x"]
+    (tmp_path / "metadata.csv").write_text("video,text\none clip,pushing\nempty,pushing\n")
+    (tmp_path / "empty").mkdir()
+    found, notes = records(tmp_path)
+    assert [name for name, _, _ in found] == ["one clip"] and "1 of 2 listed videos are not there" in notes[0]
+
+
+def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path, "elsewhere/a.mp4")
+    (tmp_path / "elsewhere" / "a.txt").write_text("pushing")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "videos").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
+    assert records(tmp_path / "root")[0] == [("videos/a", "pushing", "train")]
