@@ -130,6 +130,8 @@ class _Begun:
     """Its folder has no configuration yet."""
     finished: bool = False
     """There is nothing left to train."""
+    others: frozenset[str] | None = None
+    """Runs that were there, where it is not to be the second one with the same options; None where it may be."""
 
 
 T = TypeVar("T")
@@ -187,7 +189,8 @@ def _begin(
         if (newest := workspace.dataset().name) != config.data and options.data is None:
             report(Message(f"data/{newest} was prepared since: fca train --new trains on that", "warning"))
         held.enter_context(locked(folder))
-    return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None)
+    others = None if new or run or source else frozenset(path.name for path in workspace.all_runs())
+    return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None, others=others)
 
 
 def _follow(workspace: Workspace, run: Path, config: TrainConfig, gpus: int | None, processes: int) -> _Begun:
@@ -204,6 +207,8 @@ def _start(begun: _Begun, chosen: "Chosen", encoded: "Encoded", adapter: "Adapte
         which_run.require_same_data(folder, encoded.clips, "clips")
         which_run.write_base(folder, config.base)
         return
+    if begun.others is not None:
+        which_run.require_no_twin(folder.parent, config, begun.others)
     held.enter_context(locked(folder))
     seen = ""
     if source is not None:

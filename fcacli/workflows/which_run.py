@@ -10,6 +10,7 @@ A fork starts with a checkpoint of step 0 that holds its source's weights, so th
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,6 +93,22 @@ def same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
     write_base(run, config.base)
     report(Message(f"run {run.name} is finished with just these options ({config.steps} steps); --new trains another"))
     return True
+
+
+def require_no_twin(runs: Path, config: TrainConfig, before: Collection[str]) -> None:
+    """Encoding may have taken hours, in which another `fca train` was at work.
+
+    Raises:
+        FcaError: there is a run with just these options that was not there before.
+    """
+    from fcacli.training.checkpoint import read_config
+
+    for run in Workspace(runs.parent).all_runs():
+        if run.name not in before and not differences(replace(read_config(run), base=config.base), config):
+            raise FcaError(
+                f"run {run.name} was started meanwhile with just these options",
+                f"{Workspace.continuing(run)} goes on with it when it is not at work, fca train --new trains another",
+            )
 
 
 def describe_new(run: Path, latest: Path | None, config: TrainConfig) -> str:

@@ -15,6 +15,7 @@ from listening import Listener, crash, equal, weights
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.training import checkpoint
+from fcacli.workflows import train as train_module
 from fcacli.workflows.devices import choose_gpus, require_gpu
 from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.lock import locked
@@ -281,3 +282,21 @@ def wait_for_steps(workspace, count, process):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     raise AssertionError("no step in time")
+
+
+def test_a_run_that_was_started_while_this_one_encoded_is_not_trained_twice(workspace, asked, monkeypatch):
+    """A second `fca train` waits for the encodings of the first, and then finds its run; `--new` wants another."""
+    inner, first = train_module._encode, []
+
+    def meanwhile(*given):
+        if not first:
+            first.append(None)
+            first.append(train(workspace, asked, gpus=0).run.name)
+        return inner(*given)
+
+    monkeypatch.setattr(train_module, "_encode", meanwhile)
+    with pytest.raises(FcaError, match="was started meanwhile with just these options") as refused:
+        train(workspace, asked, gpus=0)
+    assert first[1] in refused.value.message and [run.name for run in workspace.all_runs()] == [first[1]]
+    first.clear()
+    assert train(workspace, asked, gpus=0, new=True, run="other").finished
