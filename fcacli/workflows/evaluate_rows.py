@@ -22,6 +22,7 @@ from fcacli.workflows.i2v import Pipeline, generate_by_pipeline, pipeline_jobs
 from fcacli.workflows.scoring_plan import Plan
 from fcacli.workflows.seer import seer_sampling
 from fcacli.workflows.trained import Trained, base_identity
+from fcacli.workspace import read_json
 
 BASE_ROW = "base, text only"
 
@@ -94,12 +95,15 @@ class Rows:
         return trained.run / "eval" / f"{trained.checkpoint.name}{split}{protocol}"
 
     def folder(self, trained: Trained) -> Path:
-        """Where the results lie: no evaluation of other clips, samples or frames writes there."""
+        """Where the results lie: no evaluation of other clips, samples or frames writes there, and none of fewer metrics."""
         asked, place = self.plan.asked, self.predictions(trained)
         limit = "" if self.limit is None else f"-{self.limit}"
         samples = "" if self.samples == 1 else f"-num-{self.samples}"
         given = "-prepend-given" if asked.prepend_given and asked.protocol == "ours" else ""
-        return place.with_name(f"{place.name}{limit}{samples}{given}")
+        folder = place.with_name(f"{place.name}{limit}{samples}{given}")
+        if asked.metrics is None or not _has_others(folder, asked.metrics):
+            return folder
+        return folder.with_name(f"{folder.name}-{'-'.join(sorted(asked.metrics))}")
 
     def of_run_and_base(self, trained: Trained) -> tuple[Method, Method]:
         adapted, shared = self._adapted(trained), self.dataset / "cache" / "base-predictions"
@@ -157,3 +161,11 @@ def content_of(video: np.ndarray) -> str:
 
 def _row(trained: Trained) -> str:
     return f"{trained.config.adapter.kind}, step {trained.step}"
+
+
+def _has_others(folder: Path, metrics: Sequence[str]) -> bool:
+    """Whether the results there have metrics besides these."""
+    try:
+        return bool(set(read_json(folder / "results.json")["metrics"]) - set(metrics))
+    except (FcaError, KeyError, TypeError):
+        return False

@@ -261,6 +261,16 @@ def test_other_clips_or_samples_leave_the_default_evaluation_alone(workspace: Wo
     assert json.loads((default.folder.with_name(names[0]) / "results.json").read_text())["conditions"]["split"] == "train"
 
 
+def test_fewer_metrics_do_not_take_the_place_of_more(workspace: Workspace) -> None:
+    """More take the place of fewer."""
+    first, second = (evaluate_run(workspace, scoring=Scoring(metrics=names)) for names in (("psnr",), ("psnr", "ssim")))
+    assert first.folder is not None and first.folder == second.folder
+    for _ in range(2):
+        fewer = evaluate_run(workspace, scoring=Scoring(metrics=("ssim",)))
+        assert fewer.folder == first.folder.with_name(f"{first.folder.name}-ssim")
+    assert list(json.loads((first.folder / "results.json").read_text())["metrics"]) == ["psnr", "ssim"]
+
+
 @pytest.mark.parametrize("change", ["a train clip less", "its val clips now train clips"])
 def test_a_run_is_not_scored_on_a_dataset_that_it_was_not_trained_on(workspace: Workspace, change: str) -> None:
     dataset, path = workspace.data / "toy", workspace.runs / "first" / "config.json"
