@@ -55,7 +55,7 @@ WAYS = {
     "fp32": ("fp32", hold, 4),
     "nearest (control)": ("bf16", lambda parameters, parts, *_: Nearest(parameters, parts), 2),
     "bf16-stochastic": ("bf16-stochastic", hold, 2),
-    "Kahan summation": ("bf16", lambda parameters, *_: Kahan(parameters), 4),
+    "Kahan summation": ("bf16", lambda parameters, parts, *_: Kahan(parameters, parts), 4),
     "bf16": ("bf16", hold, 4),
 }
 """Name -> `--weights`, what holds them, bytes of a weight without gradient and moments."""
