@@ -41,8 +41,8 @@ class Estimates:
     def marks(self, config: TrainConfig, traced: Sequence[Traced]) -> Marks:
         """Of `config`, from those that were traced; without checkpointing they are a lower bound."""
         near, marks = max(traced, key=lambda one: _alike(one[0], config))
-        was, will = self.trained(near), self.trained(config)
-        drawn_was, drawn = (self.trained(replace(one, weights="fp32")).weights for one in (near, config))
+        was, will = self._trained(near), self._trained(config)
+        drawn_was, drawn = (self._trained(replace(one, weights="fp32")).weights for one in (near, config))
         base, passing = (new - old for new, old in zip(self._frozen(config), self._frozen(near), strict=True))
         adapter, gradients = will.weights - was.weights, will.gradients - was.gradients
         state, inputs = self._state(will) - self._state(was), self._inputs(config) - self._inputs(near)
@@ -86,7 +86,7 @@ class Estimates:
         each = (tokens + self._base.text_length) * self._base.d * self._base.dtype.itemsize
         return self._base.layers * config.batch_size * each
 
-    def trained(self, config: TrainConfig) -> TrainedMemory:
+    def _trained(self, config: TrainConfig) -> TrainedMemory:
         """What is trained, at the base's own depth."""
         if config.adapter not in self._weights:
             self._weights[config.adapter] = self._trainable(config)

@@ -3,21 +3,20 @@
 Small tensors (step counts, tables, scales of small weights) stay where they are.
 """
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fcacli.model.host_memory import page_locked
+from fcacli.training.parts import Kept
 
 SMALL = 4096
 """Bytes up to which a tensor is not worth moving."""
 PAGED = ("state1", "state2")
 """What bitsandbytes' paged optimizers keep in pages."""
-
-Kept = MutableMapping[str, Any]
 
 
 class Residence(Protocol):

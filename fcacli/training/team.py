@@ -248,7 +248,9 @@ class Together:
             if "nccl" not in said or memory_of(error):
                 raise
             reason = next(line for line in reversed(str(error).splitlines()) if line.strip()).strip()
-            raise FcaError(f"NCCL, which joins the GPUs, has failed: {reason}", "NCCL_DEBUG=INFO shows more") from error
+            raise FcaError(
+                f"NCCL, which joins the GPUs, has failed: {reason}", f"NCCL_DEBUG=INFO {self._again}   (says more)"
+            ) from error
 
 
 class _Trained(nn.Module):

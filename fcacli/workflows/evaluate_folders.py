@@ -216,7 +216,7 @@ def _read(videos: _Videos, strict: bool, intersect: bool, report: Report) -> dic
     faults = [*unlike, *unreadable]
     if (unlike and not intersect) or (unreadable and strict) or not found:
         hint = "repair or remove them" + (", or --intersect leaves them out" if unlike and found else "")
-        if any("predicted" in fault and "true" in fault for fault in unlike):
+        if unlike:
             hint += "; fca prepare folder REAL --size WxH --frames T brings true videos to another form"
         raise FcaError(f"{len(faults)} of {len(videos.pairs)} videos cannot be scored; {listed(faults)}", hint)
     for fault in faults:

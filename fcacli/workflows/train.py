@@ -186,8 +186,10 @@ def _begin(
         report(Message(which_run.describe_new(folder, latest, config)))
     else:
         report(Message(f"going on with run {folder.name}, on data/{config.data}"))
-        if (newest := workspace.dataset().name) != config.data and options.data is None:
-            report(Message(f"data/{newest} was prepared since: fca train --new trains on that", "warning"))
+        newest = workspace.dataset()
+        since = (newest / "dataset.json").stat().st_mtime > (folder / "config.json").stat().st_mtime
+        if since and newest.name != config.data and options.data is None:
+            report(Message(f"data/{newest.name} was prepared since: fca train --new trains on that", "warning"))
         held.enter_context(locked(folder))
     others = None if new or run or source else frozenset(path.name for path in workspace.all_runs())
     return _Begun(base=base, dataset=dataset, config=config, run=folder, source=source, new=saved is None, others=others)
@@ -213,7 +215,7 @@ def _start(begun: _Begun, chosen: "Chosen", encoded: "Encoded", adapter: "Adapte
     seen = ""
     if source is not None:
         which_run.start_fork(source, folder, adapter, config, report)
-        if seen := which_run.seen_by(source, begun.dataset.parent / source.config.data, chosen):
+        if seen := which_run.seen_by(source.run, source.config, begun.dataset.parent, chosen):
             report(Message(f"{seen}; its scores will say little about new clips", "warning"))
     which_run.write_config(folder, config, chosen, encoded, source, seen)
 

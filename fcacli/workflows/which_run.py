@@ -86,9 +86,9 @@ def _ways_on(run: Path, options: TrainOptions, gpus: int | None, not_forked: lis
 
 def same_and_finished(run: Path, config: TrainConfig, report: Report) -> bool:
     """Whether just this was trained already, on the same base, wherever that lies; where it lies now is noted."""
-    from fcacli.training.checkpoint import is_finished, read_config
+    from fcacli.training.checkpoint import is_finished
 
-    if not is_finished(run) or differences(replace(read_config(run), base=config.base), config):
+    if not is_finished(run) or _differences(run, config):
         return False
     write_base(run, config.base)
     report(Message(f"run {run.name} is finished with just these options ({config.steps} steps); --new trains another"))
@@ -101,24 +101,29 @@ def require_no_twin(runs: Path, config: TrainConfig, before: Collection[str]) ->
     Raises:
         FcaError: there is a run with just these options that was not there before.
     """
-    from fcacli.training.checkpoint import read_config
-
     for run in Workspace(runs.parent).all_runs():
-        if run.name not in before and not differences(replace(read_config(run), base=config.base), config):
+        if run.name not in before and not _differences(run, config):
             raise FcaError(
                 f"run {run.name} was started meanwhile with just these options",
                 f"{Workspace.continuing(run)} goes on with it when it is not at work, fca train --new trains another",
             )
 
 
+def _differences(run: Path, config: TrainConfig) -> list[str]:
+    """Of a run's configuration and another one, on the same base wherever that lies."""
+    from fcacli.training.checkpoint import read_config
+
+    return differences(replace(read_config(run), base=config.base), config)
+
+
 def describe_new(run: Path, latest: Path | None, config: TrainConfig) -> str:
     """One line: which run starts on which data and, where one is finished that could have been meant, in what they differ."""
-    from fcacli.training.checkpoint import is_finished, read_config
+    from fcacli.training.checkpoint import is_finished
 
     line = f"a new run, {run.name}, on data/{config.data}"
     if latest is None or not is_finished(latest):
         return line
-    different = differences(replace(read_config(latest), base=config.base), config)
+    different = _differences(latest, config)
     return f"{line}; the finished run {latest.name} had other options: {'; '.join(different)}"
 
 
@@ -156,25 +161,35 @@ def fork_source(workspace: Workspace, name: str, report: Report) -> Source:
     return Source(run, newest, read_config(run))
 
 
-def seen_by(source: Source, dataset: Path, chosen: "Chosen") -> str:
-    """What of a fork's held-out clips its weights may have been trained on; "" for none.
+def seen_by(run: Path, config: TrainConfig, data: Path, chosen: "Chosen") -> str:
+    """What of a fork's held-out clips its source, or what that was forked from, may have been trained on; "" for none.
 
     Args:
-        dataset: the source's.
+        run, config: the source.
+        data: where datasets lie.
         chosen: clips of the fork.
     """
-    before = read_json(source.run / "config.json").get("forked_from") or {}
+    may_be = f"held-out clips may be ones that run {run.name} was trained on"
+    if not len(chosen["val"]):
+        return ""
+    if not (run / "config.json").is_file():
+        return f"{may_be}: it is gone"
     try:
-        theirs = clips_for(source.run, source.config, dataset)
-        changed = _changed(source.run, theirs, "dataset")
+        theirs = clips_for(run, config, data / config.data)
+        changed = _changed(run, theirs, "dataset")
     except FcaError:
         changed = ["gone"]
     if changed:
-        return f"held-out clips may be ones that run {source.run.name} was trained on: data/{dataset.name} has changed since"
+        return f"{may_be}: data/{config.data} has changed since"
     trained = {clip.content for clip in theirs["train"]}
     if count := sum(clip.content in trained for clip in chosen["val"]):
-        return f"{count} of {len(chosen['val'])} held-out clips are ones that run {source.run.name} was trained on"
-    return str(before.get("seen", ""))
+        return f"{count} of {len(chosen['val'])} held-out clips are ones that run {run.name} was trained on"
+    if (before := read_json(run / "config.json").get("forked_from")) is None:
+        return ""
+    from fcacli.training.checkpoint import read_config
+
+    source = run.parent / before["run"]
+    return seen_by(source, read_config(source) if source.is_dir() else config, data, chosen)
 
 
 def start_fork(source: Source, run: Path, adapter: "Adapter", config: TrainConfig, report: Report) -> None:

@@ -136,7 +136,9 @@ def test_a_fork_says_where_its_weights_know_the_held_out_clips(workspace, asked)
     (source / "train" / "metadata.jsonl").write_text("".join(lines[1:]))
     unknown = train(workspace, replace(asked, data="other", steps=3), gpus=0, fork="first", run="unknown")
     assert "may be ones that run first was trained on" in forked_from(unknown)["seen"]
-    assert first.finished
+    shutil.rmtree(first.run)
+    orphan = train(workspace, replace(asked, data="other", steps=4), gpus=0, fork="leaky", run="orphan")
+    assert forked_from(orphan)["seen"] == "held-out clips may be ones that run first was trained on: it is gone"
 
 
 def forked_from(result):

@@ -276,13 +276,11 @@ def test_another_raw_folder_does_not_replace_a_dataset_unnoticed(raw, workspace,
     with pytest.raises(FcaError, match="was prepared from ssv2") as error:
         run(write_ssv2(tmp_path / "other", LABELS), workspace)
     assert "--name" in error.value.hint and "--replace" in error.value.hint
-    other, _, _ = run(write_ssv2(tmp_path / "other", LABELS), workspace, replace=True)
-    assert other.counts["train"] == 3
+    assert run(write_ssv2(tmp_path / "other", LABELS), workspace, replace=True)[0].counts["train"] == 3
 
 
 def test_a_raw_folder_that_has_moved_is_the_same(workspace, tmp_path):
-    first = write_ssv2(tmp_path / "one" / "raw", LABELS)
-    run(first, workspace)
+    run(write_ssv2(tmp_path / "one" / "raw", LABELS), workspace)
     (tmp_path / "one").rename(tmp_path / "two")
     again, _, _ = run(tmp_path / "two" / "raw", workspace)
     assert (again.made, again.reused) == (0, 4)
@@ -297,12 +295,10 @@ def test_a_replacement_that_comes_to_nothing_leaves_what_was_there(raw, workspac
     assert run(raw, workspace)[0].reused == 4
 
 
-def test_no_train_clip_left_is_a_warning(workspace, tmp_path):
-    """Its content is in val."""
+def test_no_train_clip_left_as_its_content_is_in_val_is_a_warning(workspace, tmp_path):
     raw = write_ssv2(tmp_path / "raw", {"train": [("1", "a")], "validation": [("7", "b")]})
     (raw / CLIPS / "1.webm").write_bytes((raw / CLIPS / "7.webm").read_bytes())
-    said = run(raw, workspace)[1]
-    assert any("no train clip is left" in text and "audit.html" in text for text in said)
+    assert any("no train clip is left" in text and "audit.html" in text for text in run(raw, workspace)[1])
 
 
 @pytest.mark.parametrize(

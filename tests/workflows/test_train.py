@@ -300,3 +300,18 @@ def test_a_run_that_was_started_while_this_one_encoded_is_not_trained_twice(work
     assert first[1] in refused.value.message and [run.name for run in workspace.all_runs()] == [first[1]]
     first.clear()
     assert train(workspace, asked, gpus=0, new=True, run="other").finished
+
+
+@pytest.mark.parametrize("age, said", [(0, True), (10**6, False)])
+def test_a_run_that_goes_on_names_its_data_and_what_was_prepared_since(workspace, asked, age, said):
+    """Not what was there before it."""
+    run = crash(workspace, replace(asked, data="ssv2"), 2, run="first") or workspace.run("first")
+    other = workspace.data / "other" / "dataset.json"
+    shutil.copytree(workspace.dataset("ssv2"), other.parent)
+    stamp = (run / "config.json").stat().st_mtime + 5 - age
+    os.utime(workspace.data / "ssv2" / "dataset.json", (stamp - 2 * age - 99, stamp - 2 * age - 99))
+    os.utime(other, (stamp, stamp))
+    listener = Listener()
+    assert train(workspace, gpus=0, report=listener).finished
+    assert "going on with run first, on data/ssv2" in listener.text
+    assert ("data/other was prepared since: fca train --new" in listener.text) is said
