@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fcacli.errors import FcaError
 from fcacli.model.base_weights import FrozenLinear
+from fcacli.model.bases.norms import norms_in_their_type
 from fcacli.model.sharding import gathered
 
 
@@ -68,4 +69,5 @@ def copy_module(module: nn.Module) -> nn.Module:
     for part in copied.modules():
         for hooks in (part._forward_pre_hooks, part._state_dict_pre_hooks, part._load_state_dict_pre_hooks):
             hooks.clear()  # those of block_swap.py and of FSDP
+    norms_in_their_type(copied)
     return copied

@@ -146,7 +146,7 @@ class FCALayer(nn.Module):
     def _query(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """W_q x of (B, S, d), its norm and rotary embedding applied: (B, H, S, c), in the memory's order (B, S, H, c)."""
         projected = self.to_q(x).unflatten(-1, (self.heads, -1))
-        query = self.norm_q(projected).to(projected.dtype)  # autocast takes norms in float32
+        query = self.norm_q(projected).to(projected.dtype)  # CUDA's autocast takes norms with float32 weights in float32
         return rotate(query.transpose(1, 2), rotary)
 
 

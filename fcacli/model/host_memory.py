@@ -7,6 +7,8 @@ import ctypes
 import mmap
 import sys
 import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fcacli.errors import FcaError
@@ -65,3 +67,14 @@ def page_locked(size: int, device: torch.device) -> torch.Tensor:
         )
     weakref.finalize(buffer, cudart.cudaHostUnregister, address)
     return buffer
+
+
+@contextmanager
+def in_main_memory(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Away from their devices for a while; then back, every bit. An error inside ends the run: then nothing is brought back."""
+    devices = [parameter.device for parameter in parameters]
+    for parameter in parameters:
+        parameter.data = parameter.data.cpu()
+    yield
+    for parameter, device in zip(parameters, devices, strict=True):
+        parameter.data = parameter.data.to(device)

@@ -141,7 +141,7 @@ class Planner:
         training = (
             self._phase("loading", loading, max(self.as_loaded + block, drawn)),
             self._phase("training step", step, 0, waiting=waiting),
-            self._phase("validation: sampling", sampling, 2 * stays["adapter"], FIRST, waiting=validating),
+            self._phase("validation: sampling", sampling, 3 * stays["adapter"], FIRST, waiting=validating),
             self._phase("validation: decoding", decoding, picture.weights, waiting=validating),
             self._phase("saving", resident, stays["adapter"], waiting=waiting),
         )

@@ -73,7 +73,7 @@ def trace_training(base: CogVideoX, config: TrainConfig, meter: Meter, kind: Kin
     stays["gradients, host"] = trained.host_gradients
     stays["optimizer"] = meter.now - before - stays["adapter"] - stays["gradients, host"]
     meter.marks.clear()
-    _sampling(base, adapter, config, parameters, meter)
+    _sampling(base, adapter, config, parameters if kind == "cpu" else [], meter)
     _recompute(base, config)
     inputs = meter.now
     if config.offload_activations:  # the buffers of block inputs stay from the first forward pass on
@@ -179,8 +179,8 @@ def _place(name: str, layers: int) -> str:
 @torch.no_grad()
 def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: list[Any], meter: Meter) -> None:
     """Conditioning and one denoising step of prediction/sampler.py; at a run's first validation, when the parity gate has
-    loaded the checkpoint as a second adapter."""
-    second = [torch.empty_like(parameter) for parameter in parameters]
+    loaded the checkpoint as a second adapter, and the first one's parameters are still there."""
+    first = [torch.empty_like(parameter) for parameter in parameters]
     guided = 1 if config.sample.guidance == 1.0 else 2
     given = given_of(base, config, guided)
     meter.restart()
@@ -194,7 +194,7 @@ def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: li
         null, full = output.chunk(2)
         output = null + config.sample.guidance * (full - null)
     meter.mark("sampling")
-    del second
+    del first
 
 
 def _batch(base: CogVideoX, config: TrainConfig) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor], Draw]:

@@ -17,7 +17,8 @@ frames in front, without the trained layers. v is measured at fixed noise and tw
 "The same" is bitwise on the CPU; elsewhere kernels may be chosen anew, and TOLERANCE is allowed. "Changes" is more than the
 same call repeated changes.
 
-Training is not touched: its modules and tensors are put aside and back, nothing is drawn from a global generator.
+Training is not touched: its modules and tensors are put aside and back, nothing is drawn from a global generator. The two
+adapters are never on a device together.
 """
 
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from fcacli.events import Message, Report
 from fcacli.model.attach import load_adapter, set_aside
 from fcacli.model.conditioning import Given
 from fcacli.model.fca import FCAAdapter
+from fcacli.model.host_memory import in_main_memory
 from fcacli.prediction.sampler import sample
 from fcacli.training.checkpoint import checkpoint_folder
 from fcacli.workspace import write_json
@@ -120,8 +122,9 @@ class Gate:
     # ---------------------------------------------------------------- the claims
 
     def _of_the_checkpoint(self, step: int, given: Given, null: Given, latents: Tensor, report: Report) -> Iterator[Claim]:
-        trained = self.adapter.state()
-        with set_aside(self.base.transformer):
+        parameters = [parameter for _, parameter in self.adapter.trainable()]
+        with set_aside(self.base.transformer), in_main_memory(parameters):
+            trained = self.adapter.state()
             try:
                 loaded = self._load(checkpoint_folder(self.run, step))
             except OutOfMemory:
@@ -129,7 +132,7 @@ class Gate:
             except FcaError as error:
                 raise FcaError(f"parity gate, step {step}: the checkpoint cannot be loaded: {error.message}", REPORT) from error
             state = loaded.state()
-            different = sum(not torch.equal(state[name], trained[name]) for name in trained)
+            different = sum(not torch.equal(state[name].cpu(), trained[name].cpu()) for name in trained)
             again = self._sample(loaded, given, null, report)
         yield same("tensors of the checkpoint that differ from the trained ones", different, 0)
         yield same("the clip sampled from the checkpoint differs by", difference(again, latents), self._tolerance)

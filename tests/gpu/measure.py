@@ -142,11 +142,9 @@ class Measuring:
         given, latents, adapter = self.drawn()
         saw = self.fitted(given, latents, adapter)
         self.turns.take(alone=False)
-        of_the_gate = [parameter.detach().clone() for _, parameter in adapter.trainable()]  # loads the checkpoint beside it
         with self.peaks.phase("validation"):
             sampling = SampleConfig(steps=1, guidance=6.0)
             made = sample(self.base, adapter, given, given, self.base.latent_shape(self.clip), sampling)
-        del of_the_gate
         if self.case.decodes:
             with self.peaks.phase("decode"):
                 decode(self.base, made, self.clip, self.pixels[: self.clip.init_frames])

@@ -14,6 +14,7 @@ from fcacli.model.attach import attach, save_adapter
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.frozen_memory import frozen_bytes
+from fcacli.model.host_memory import in_main_memory
 from fcacli.prediction.sampler import decode, encode_given_once, sample
 from fcacli.training.activations import keep_inputs_in_main_memory
 from fcacli.workflows.plan_prediction import OFFLOADS
@@ -102,3 +103,13 @@ def test_a_prediction_is_the_same_bits_whatever_waits(folder: Path, tmp_path: Pa
         del base, given, loaded, latents
     assert all(np.array_equal(video, videos[0]) for video in videos[1:])
     assert peaks[0] > peaks[1] > peaks[2]
+
+
+def test_parameters_are_away_for_a_while_and_come_back_as_they_were() -> None:
+    """As the parity gate has those of the adapter in training, while the checkpoint's is there."""
+    parameters = [torch.nn.Parameter(torch.randn(1024, 1024, device="cuda")) for _ in range(4)]
+    before, taken = [parameter.detach().cpu() for parameter in parameters], torch.cuda.memory_allocated()
+    with in_main_memory(parameters):
+        assert taken - torch.cuda.memory_allocated() == 4 * 1024 * 1024 * 4
+    assert torch.cuda.memory_allocated() == taken
+    assert all(torch.equal(parameter.detach().cpu(), tensor) for parameter, tensor in zip(parameters, before, strict=True))

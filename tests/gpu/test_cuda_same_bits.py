@@ -58,6 +58,15 @@ def test_gradients_of_a_training_step(base: CogVideoX, kind: str, checkpointing:
     assert all(torch.equal(*pair) for other in seen[1:] for pair in zip(seen[0], other, strict=True))
 
 
+def test_the_frozen_base_in_training_is_that_of_sampling(base: CogVideoX) -> None:
+    detach(base.transformer)
+    x_t, t, given = drawn(side=64)
+    with torch.no_grad():
+        sampled = base.denoise(x_t, t, given.text)
+        with torch.autocast("cuda", torch.bfloat16):
+            assert torch.equal(base.denoise(x_t, t, given.text), sampled)
+
+
 def test_the_published_autoencoder(base: CogVideoX) -> None:
     config = {key: value for key, value in published("vae").items() if not key.startswith("_")}
     with torch.device("cuda"):

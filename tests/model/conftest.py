@@ -5,18 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import KINDS, MakeBase
 
 from fcacli.model.bases import load_base, resolve_base
 from fcacli.model.bases.cogvideox import CogVideoX
-
-KINDS = {
-    "absolute": {},
-    "rotary": {"use_rotary_positional_embeddings": True},
-    "temporal_patch": {"use_rotary_positional_embeddings": True, "patch_size_t": 2, "patch_bias": False},
-}
-"""Like 2B, 5B and 1.5-5B."""
-
-MakeBase = Callable[..., CogVideoX]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""A clip, adapters and inputs for the small bases of conftest.py."""
+"""The small bases of conftest.py; a clip, adapters and inputs for them."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -6,6 +8,15 @@ import torch
 from fcacli.config import ClipConfig, FCAConfig
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.conditioning import Given
+
+KINDS = {
+    "absolute": {},
+    "rotary": {"use_rotary_positional_embeddings": True},
+    "temporal_patch": {"use_rotary_positional_embeddings": True, "patch_size_t": 2, "patch_bias": False},
+}
+"""Like 2B, 5B and 1.5-5B."""
+
+MakeBase = Callable[..., CogVideoX]
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=8)
 

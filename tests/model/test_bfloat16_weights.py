@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import KINDS, MakeBase
-from small import CLIP, fca_config, inputs, wake
+from small import CLIP, KINDS, MakeBase, fca_config, inputs, wake
 
 from fcacli.config import AdapterConfig, InContextFCAConfig, LoRAConfig, to_dict
 from fcacli.model.attach import attach, detach, load_adapter, save_adapter

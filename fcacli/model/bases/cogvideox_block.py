@@ -100,6 +100,7 @@ def forward_with_parallel(
     text = text + modulated.gate_text * attended_text
     video = video + added_video.to(video.dtype)
     text = text + added_text.to(text.dtype)
+    del modulated, attended_video, attended_text, added_video, added_text  # not there beside what the feed-forward makes
 
     return _feed_forward(block, video, text, temb)
 
@@ -130,7 +131,9 @@ def _feed_forward(block: Any, video: Tensor, text: Tensor, temb: Tensor) -> tupl
     """The second half of a block."""
     text_length = text.shape[1]
     normed_video, normed_text, gate_video, gate_text = block.norm2(video, text, temb)
-    output = block.ff(torch.cat([normed_text, normed_video], dim=1))
+    normed = torch.cat([normed_text, normed_video], dim=1)
+    del normed_video, normed_text
+    output = block.ff(normed)
     video = video + gate_video * output[:, text_length:]
     text = text + gate_text * output[:, :text_length]
     return video, text
