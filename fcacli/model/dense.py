@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fcacli.errors import FcaError
 from fcacli.model.base_weights import FrozenLinear
-from fcacli.model.bases.norms import norms_in_their_type
+from fcacli.model.bases.precision import norms_in_their_type
 from fcacli.model.sharding import gathered
 
 

@@ -14,7 +14,7 @@ from fcacli.model.base_weights import store
 from fcacli.model.bases import BaseSpec
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.bases.narrow_convolution import convolve_by_frame
-from fcacli.model.bases.norms import norms_in_their_type
+from fcacli.model.bases.precision import keep_to_own_precision
 from fcacli.model.bases.published import part_configs
 from fcacli.planning.fakes import CountingFakes
 from fcacli.planning.live import Meter
@@ -86,7 +86,7 @@ class ShapedBase(CogVideoX):
             if name == "vae" and self._kind == "cpu":
                 convolve_by_frame(part)
             if name == "transformer":
-                norms_in_their_type(part)
+                keep_to_own_precision(part)
                 store(part.transformer_blocks, self.keeping.base_weights, self.device)
         return self._parts[name]
 

@@ -40,9 +40,10 @@ def measured() -> list[Any]:
 
 @pytest.fixture
 def as_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Autocast took all layer norms in float32, and what attention had made was there beside what the feed-forward made."""
-    for module in (shaped, dense):
-        monkeypatch.setattr(module, "norms_in_their_type", lambda model: None)
+    """Autocast took all layer norms in float32, positions were float64, and what attention had made was there beside what the
+    feed-forward made."""
+    monkeypatch.setattr(shaped, "keep_to_own_precision", lambda transformer: None)
+    monkeypatch.setattr(dense, "norms_in_their_type", lambda model: None)
     monkeypatch.setattr(cogvideox_block, "forward_with_parallel", _forward_then)
 
 

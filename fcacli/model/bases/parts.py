@@ -15,7 +15,7 @@ from torch import Tensor
 from fcacli.errors import FcaError, memory_of
 from fcacli.model.bases.hub import ENCODER_FILES, local_folder
 from fcacli.model.bases.narrow_convolution import convolve_by_frame
-from fcacli.model.bases.norms import norms_in_their_type
+from fcacli.model.bases.precision import keep_to_own_precision
 from fcacli.model.device_memory import free_on
 from fcacli.workspace import read_json
 
@@ -57,7 +57,7 @@ def _model(base: CogVideoX, name: str) -> Any:
     model = _load(name, folder, lambda: kind.from_pretrained(folder, torch_dtype=base.dtype, **LOCAL))
     model = model.requires_grad_(False).eval()
     if name == "transformer":
-        norms_in_their_type(model)
+        keep_to_own_precision(model)
         return _kept(base, model)
     if base.device.type == "cpu":
         convolve_by_frame(model)

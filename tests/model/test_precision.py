@@ -1,4 +1,4 @@
-"""Layer norms under an autocast that takes them in float32, as CUDA's does."""
+"""A base keeps to the type of its weights; layer norms under an autocast that takes them in float32, as CUDA's does."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 
 from fcacli.config import LoRAConfig
 from fcacli.model.attach import attach
-from fcacli.model.bases.norms import norms_in_their_type
+from fcacli.model.bases.precision import norms_in_their_type
 from fcacli.planning.cuda import as_on_cuda
 
 
@@ -69,3 +69,11 @@ def test_an_input_of_another_type_is_left_to_autocast() -> None:
     x = torch.randn(2, 8).bfloat16()
     with as_on_cuda(), torch.autocast("cpu", torch.bfloat16):
         assert model(x).dtype == torch.float32
+
+
+def test_positions_are_rounded_once(make_base: MakeBase) -> None:
+    embed = make_base("absolute", torch.bfloat16).transformer.patch_embed
+    as_made = embed._get_positional_embeddings(embed.sample_height, embed.sample_width, embed.sample_frames)
+    assert embed.pos_embedding.dtype == torch.bfloat16 and as_made.dtype == torch.float64
+    assert torch.equal(embed.pos_embedding, as_made.to(torch.bfloat16))
+    assert make_base("absolute", torch.float32).transformer.patch_embed.pos_embedding.dtype == torch.float64
