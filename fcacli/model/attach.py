@@ -130,9 +130,9 @@ def attach(
     blocks = getattr(transformer, seam.BLOCKS)
     geometry = Geometry.of(base, clip, in_front=isinstance(config, InContextFCAConfig))
     kind = FCALoRAAdapter if isinstance(config, FCALoRAConfig) else FCAAdapter
+    if device is None and base.device.type != "cpu":
+        device = base.device
     adapter = kind(config, geometry, clip, base.spec.name, blocks, dtype, device)
-    if device is None and base.device.type != "cpu":  # new weights are drawn on the CPU, the same for every device
-        adapter.to(base.device)
     pairs = enumerate(zip(blocks, adapter.parallel_modules, strict=True))
     adapted = nn.ModuleList(FCABlock(block, layer, index) for index, (block, layer) in pairs)
     setattr(transformer, seam.BLOCKS, adapted.train(transformer.training))

@@ -180,7 +180,8 @@ class FCAAdapter(nn.Module):
         base_name: of the base it is made for.
         blocks: the frozen DiT blocks, from which projections and norms are copied.
         dtype: of the weights.
-        device: of the weights; None for where those are that are copied, and the CPU for others.
+        device: of the weights; None for where those are that are copied, and the CPU for others. Module by module they are
+            drawn on the CPU, the same for every device, and go there.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class FCAAdapter(nn.Module):
         )
         count = {"per_layer": geometry.layers, "shared": 1, "none": 0}[config.text_modules]
         self.text_modules = nn.ModuleList(
-            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d).to(dtype)
+            FrameText(config, geometry.frames, geometry.text_dim, geometry.image_dim, geometry.d).to(device, dtype)
             for _ in range(count)
         )
         self._waiting: dict[nn.Module, tuple[Waiting, torch.device]] = {}

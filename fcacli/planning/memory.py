@@ -136,12 +136,11 @@ class Planner:
         waiting = self._in_memory + away.host + stored + (inputs + gradients) * on_cuda
         validating = waiting + (state if on_cuda else inputs)
         block = away.host // max(1, config.block_swap)  # is there twice while it gets to where it waits
-        drawn = away.host + stays["adapter"]  # the adapter begins in main memory, beside the blocks that wait
         loading = stays["base"] + away.passing + encoder + marks["drawn"] if on_cuda else self.as_loaded
         training = (
-            self._phase("loading", loading, max(self.as_loaded + block, drawn)),
+            self._phase("loading", loading, self.as_loaded + block),
             self._phase("training step", step, 0, waiting=waiting),
-            self._phase("validation: sampling", sampling, 3 * stays["adapter"], FIRST, waiting=validating),
+            self._phase("validation: sampling", sampling, 2 * stays["adapter"], FIRST, waiting=validating),
             self._phase("validation: decoding", decoding, picture.weights, waiting=validating),
             self._phase("saving", resident, stays["adapter"], waiting=waiting),
         )

@@ -17,9 +17,9 @@ import torch
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS / "planning"), str(TESTS / "workflows")]
 RESULTS = Path(__file__).parent / "results" / "plan.md"
-ASKED, TRAINING, ENCODERS = 0.1, 0.03, 0.03
+ASKED, TRAINING, ENCODERS = 0.1, 0.04, 0.03
 """How far a plan may be from the allocator's bytes: what is asked for, and what trainings and encoders are held to. On CPUs
-with bfloat16 arithmetic oneDNN takes 0.1 MB for itself, a hundredth and more of these small models."""
+with bfloat16 arithmetic oneDNN takes 0.1 MB for itself, up to 4 % of these small models."""
 
 
 def machine() -> str:

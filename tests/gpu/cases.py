@@ -75,22 +75,21 @@ def memory_cases() -> Iterator[Case]:
         return Case("train", base, shape, card, options, rank=rank, decodes=decodes)
 
     two, five, newer = "cogvideox-2b", "cogvideox-5b", "cogvideox1.5-5b"
-    saved = BF16 | {"offload_gradients": True}
+    saved, nf4 = BF16 | {"offload_gradients": True}, {"base_weights": "nf4"}
     yield case(two, LARGE, 24, adapter_width=1920, **TILES)
     yield case(two, LARGE, 16, adapter_width=1920, **BF16, **TILES, decodes=False)
-    yield case(two, LARGE, 12, adapter_width=1920, **BF16, **INPUTS, **TILES, base_weights="nf4", block_swap=20)
-    yield case(two, SMALL, 8, adapter_width=448, **BF16, base_weights="nf4")
-    yield case(five, LARGE, 24, adapter_width=1536, **BF16, **TILES, base_weights="nf4", block_swap=14, decodes=False)
-    yield case(five, LARGE, 16, adapter_width=1536, **saved, **INPUTS, **TILES, block_swap=42)
-    yield case(five, LARGE, 12, adapter_width=768, **saved, **INPUTS, **TILES, block_swap=42, decodes=False)
+    yield case(two, LARGE, 12, adapter_width=1920, **BF16, **TILES, **nf4, block_swap=10)
+    yield case(two, SMALL, 8, adapter_width=448, **BF16, **nf4)
+    yield case(five, LARGE, 24, adapter_width=1536, **BF16, **TILES, **nf4, decodes=False)
+    yield case(five, LARGE, 16, adapter_width=1536, **BF16, **INPUTS, **TILES, **nf4, block_swap=28)
+    yield case(five, LARGE, 12, adapter_width=1536, **saved, **INPUTS, **TILES, **nf4, block_swap=28, decodes=False)
     yield case(five, SMALL, 8, adapter_width=768, **saved, block_swap=42)
     yield case(newer, LARGE, 24, 3, adapter_width=1536, **BF16, **TILES, base_weights="int8", decodes=False)
-    more = {"base_weights": "nf4", "block_swap": 28}
-    yield case(newer, LARGE, 16, 3, adapter_width=1536, **BF16, **INPUTS, **TILES, **more, decodes=False)
-    yield case(newer, LARGE, 12, adapter_width=1536, **saved, **INPUTS, **TILES, block_swap=42)
-    yield case(newer, SMALL, 8, adapter_width=768, **saved, block_swap=42)
-    yield case(five, "16x480x720", 12, adapter_width=1536, **saved, **TILES, block_swap=42)
-    yield case(five, "16x480x720", 16, 3, adapter_width=1536, **BF16, **TILES, block_swap=42)
+    yield case(newer, LARGE, 16, 3, adapter_width=1536, **BF16, **TILES, **nf4, block_swap=28, decodes=False)
+    yield case(newer, LARGE, 12, adapter_width=1536, **saved, **TILES, block_swap=42)
+    yield case(newer, SMALL, 8, adapter_width=768, **BF16, **INPUTS, **nf4, block_swap=42)
+    yield case(five, "16x480x720", 12, adapter_width=1536, **BF16, **INPUTS, **TILES, block_swap=42)
+    yield case(five, "16x480x720", 16, 3, adapter_width=1536, **BF16, **TILES, **nf4)
     yield case(two, "16x480x720", 16, 3, adapter_width=1920, **TILES, optimizer="paged-adamw8bit", weights="bf16")
 
 
