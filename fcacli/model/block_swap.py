@@ -110,9 +110,9 @@ class BlockSwap:
     ):
         self.blocks: list[Waiting] = []
         self.device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._at: int | None = None
         self._next: tuple[int, Tensor, Any] | None = None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         for block in blocks:  # one by one, so that no more than one is there twice
             self.blocks.append(Waiting(block, device))
             self.blocks[-1].hide()

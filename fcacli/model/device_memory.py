@@ -23,7 +23,8 @@ def growing_segments() -> None:
 
     To be called before a CUDA device is used.
     """
-    said = os.environ.get("PYTORCH_ALLOC_CONF", "") + os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+    said = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
     if sys.platform.startswith("linux") and "microsoft" not in platform.release().lower() and "expandable_segments" not in said:
         older = torch.cuda.memory._set_allocator_settings
-        getattr(torch._C, "_accelerator_setAllocatorSettings", older)("expandable_segments:True")
+        settings = f"{said},expandable_segments:True".lstrip(",")  # what is not in it is set back
+        getattr(torch._C, "_accelerator_setAllocatorSettings", older)(settings)

@@ -321,6 +321,14 @@ class FCAAdapter(nn.Module):
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         return list(self.named_parameters())
 
+    def in_order_of_use(self) -> list[nn.Parameter]:
+        """The same as a forward pass comes to them: text modules, W_k and W_v of all layers, then the rest layer by layer.
+        Gradients arrive the other way round."""
+        keys = [part for layer in self.layers if isinstance(layer, FCALayer) for part in (layer.to_k, layer.to_v, layer.norm_k)]
+        first = [parameter for part in (*self.text_modules, *keys) for parameter in part.parameters()]
+        known = set(map(id, first))
+        return first + [parameter for _, parameter in self.trainable() if id(parameter) not in known]
+
     def state(self) -> dict[str, Tensor]:
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 

@@ -70,11 +70,18 @@ def page_locked(size: int, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def in_main_memory(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Away from their devices for a while; then back, every bit. An error inside ends the run: then nothing is brought back."""
-    devices = [parameter.device for parameter in parameters]
-    for parameter in parameters:
-        parameter.data = parameter.data.cpu()
-    yield
-    for parameter, device in zip(parameters, devices, strict=True):
-        parameter.data = parameter.data.to(device)
+def in_main_memory(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Inside, the values of tensors are in main memory, in the list that is given, and the tensors themselves take no memory;
+    then they are as they were.
+
+    They are emptied, not replaced: DistributedDataParallel would no longer know a parameter that had been on another device.
+    """
+    kept = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
+    for tensor in tensors:
+        tensor.untyped_storage().resize_(0)
+    try:
+        yield kept
+    finally:
+        for tensor, values in zip(tensors, kept, strict=True):
+            tensor.untyped_storage().resize_(values.nbytes)
+            tensor.detach().copy_(values)

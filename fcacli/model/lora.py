@@ -69,6 +69,10 @@ class LoRAAdapter(nn.Module):
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         return list(zip(self._short_names, self.matrices, strict=True))
 
+    def in_order_of_use(self) -> list[nn.Parameter]:
+        """The same as a forward pass comes to them."""
+        return list(self.matrices)
+
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trainable()}
 

@@ -56,7 +56,7 @@ class Estimates:
             "optimizer, host": will.host - was.host,
             "gradients, host": will.host_gradients - was.host_gradients,
             "block inputs": inputs,
-            "sampling": base + passing + 2 * adapter + (state + waiting) * (self._kind == "cpu"),
+            "sampling": base + passing + (2 * adapter + state + waiting if self._kind == "cpu" else adapter),
             "step/forward": there + gradients * (config.accumulate > 1),
             "step/backward": there + gradients,
             "step/clipping": there + gradients,

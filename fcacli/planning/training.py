@@ -181,7 +181,7 @@ def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: li
     """Conditioning and one denoising step of prediction/sampler.py; at a run's first validation, when the parity gate has
     loaded the checkpoint as a second adapter, and the first one's parameters are still there."""
     first = [torch.empty_like(parameter) for parameter in parameters]
-    guided = 1 if config.sample.guidance == 1.0 else 2
+    guided = 2  # without guidance too: the gate compares two clips at once
     given = given_of(base, config, guided)
     meter.restart()
     conditioning = adapter.condition(base, given)
@@ -190,9 +190,8 @@ def _sampling(base: CogVideoX, adapter: Any, config: TrainConfig, parameters: li
     output = adapter.denoise(
         base, torch.cat([x] * guided), torch.zeros(guided, dtype=torch.int64), given.text, conditioning
     ).float()
-    if guided == 2:
-        null, full = output.chunk(2)
-        output = null + config.sample.guidance * (full - null)
+    null, full = output.chunk(2)
+    output = null + config.sample.guidance * (full - null)
     meter.mark("sampling")
     del first
 

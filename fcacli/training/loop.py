@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class Subject:
     """Text (L, dt) and mask (L,) of the empty caption."""
     unpack: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     """What makes of a loaded batch one that the objective takes, on its device."""
+    check: Callable[[Report], None] | None = None
+    """Called before the first step, when the weights have the type that they are trained in."""
     validate: Validate | None = None
 
 
@@ -107,10 +110,12 @@ def fit(
             "--weights bf16-stochastic draws lots on each GPU, and GPUs of different kinds draw others",
             "fca train --new --weights bf16",
         )
+    if subject.check is not None:
+        team.own(partial(subject.check, report))
     state = _restore(run, optimizer, team, report)
     log = RunLog(run, state.step, state.log_bytes, report) if team.main else NoLog()
     loaded = _loaded(subject, config, state.step, session, accelerator, team, report)
-    losses = team.averaging(lambda *given: diffusion_loss(base, adapter, *given), (p for _, p in adapter.trainable()))
+    losses = team.averaging(lambda *given: diffusion_loss(base, adapter, *given), adapter.in_order_of_use())
     pace = Pace(config.batch_size * config.accumulate, session.checkpoint_seconds, session.max_seconds)
     room = Room(run, report)
 

@@ -64,8 +64,9 @@ class AdapterOptimizer:
                 master.data = self.weights.read(at)
                 master.grad = part.gathered(self._used_up(places), torch.float32)
                 inner.step()
+                master.grad = None
                 self.weights.write(at, master.data, places, number)
-                master.grad, master.data = None, torch.empty(0, device=master.device)
+                master.data = torch.empty(0, device=master.device)
 
     def away(self) -> AbstractContextManager[None]:
         """All state in host memory for a while; then everything is back, as it was."""

@@ -122,18 +122,14 @@ class Gate:
     # ---------------------------------------------------------------- the claims
 
     def _of_the_checkpoint(self, step: int, given: Given, null: Given, latents: Tensor, report: Report) -> Iterator[Claim]:
-        parameters = [parameter for _, parameter in self.adapter.trainable()]
-        with set_aside(self.base.transformer), in_main_memory(parameters):
-            trained = self.adapter.state()
-            try:
-                loaded = self._load(checkpoint_folder(self.run, step))
-            except OutOfMemory:
-                raise
-            except FcaError as error:
-                raise FcaError(f"parity gate, step {step}: the checkpoint cannot be loaded: {error.message}", REPORT) from error
-            state = loaded.state()
-            different = sum(not torch.equal(state[name].cpu(), trained[name].cpu()) for name in trained)
-            again = self._sample(loaded, given, null, report)
+        names, parameters = zip(*self.adapter.trainable(), strict=True)
+        with in_main_memory(parameters) as trained:
+            with set_aside(self.base.transformer):
+                loaded = self._load(step)
+                state = dict(loaded.trainable())
+                different = sum(not torch.equal(state[name].cpu(), own) for name, own in zip(names, trained, strict=True))
+                again = self._sample(loaded, given, null, report)
+            del loaded, state  # before the trained ones are back
         yield same("tensors of the checkpoint that differ from the trained ones", different, 0)
         yield same("the clip sampled from the checkpoint differs by", difference(again, latents), self._tolerance)
 
@@ -202,11 +198,16 @@ class Gate:
         shape = self.base.latent_shape(self.config.clip)
         return sample(self.base, adapter, given, null, shape, self.config.sample, report)
 
-    def _load(self, checkpoint: Path) -> Any:
+    def _load(self, step: int) -> Any:
         """New modules draw from the global generator before the file's tensors replace them: its state is put back."""
         devices = [self.base.device] if self.base.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            return load_adapter(self.base, checkpoint)
+        try:
+            with torch.random.fork_rng(devices):
+                return load_adapter(self.base, checkpoint_folder(self.run, step))
+        except OutOfMemory:
+            raise
+        except FcaError as error:
+            raise FcaError(f"parity gate, step {step}: the checkpoint cannot be loaded: {error.message}", REPORT) from error
 
     @property
     def _tolerance(self) -> float:

@@ -316,7 +316,6 @@ def _fit(begun: _Begun, encoded: "Encoded", adapter: "Adapter", session: "Sessio
     base, config = begun.base, begun.config
     gate = Gate(base, adapter, encoded, config, begun.run, team.main)
     fresh = team.by_main(lambda: not all_checkpoints(begun.run))
-    team.own(lambda: gate.at_start(report) if fresh else None)
     subject = Subject(
         base=base,
         adapter=adapter,
@@ -325,6 +324,7 @@ def _fit(begun: _Begun, encoded: "Encoded", adapter: "Adapter", session: "Sessio
         held_out=encoded.dataset("val") if len(encoded.clips["val"]) else None,
         null=encoded.null(),
         unpack=encoded.unpack,
+        check=gate.at_start if fresh else None,
         validate=make_validation(base, adapter, encoded, begun.dataset, config, gate, team, report),
     )
     return fit(subject, config, begun.run, session, report, team)

@@ -109,7 +109,9 @@ def test_parameters_are_away_for_a_while_and_come_back_as_they_were() -> None:
     """As the parity gate has those of the adapter in training, while the checkpoint's is there."""
     parameters = [torch.nn.Parameter(torch.randn(1024, 1024, device="cuda")) for _ in range(4)]
     before, taken = [parameter.detach().cpu() for parameter in parameters], torch.cuda.memory_allocated()
+    hooks = [parameter.view_as(parameter).grad_fn.next_functions[0][0] for parameter in parameters]  # where DDP hangs on
     with in_main_memory(parameters):
         assert taken - torch.cuda.memory_allocated() == 4 * 1024 * 1024 * 4
     assert torch.cuda.memory_allocated() == taken
     assert all(torch.equal(parameter.detach().cpu(), tensor) for parameter, tensor in zip(parameters, before, strict=True))
+    assert hooks == [parameter.view_as(parameter).grad_fn.next_functions[0][0] for parameter in parameters]

@@ -37,7 +37,7 @@ def test_an_older_torch_is_asked_by_its_own_name(asked, monkeypatch):
 def test_what_the_user_says_of_them_stays(asked, monkeypatch, name):
     monkeypatch.setenv(name, "max_split_size_mb:512")
     growing_segments()
-    assert asked == ["expandable_segments:True"], "nothing was said of segments"
+    assert asked == ["max_split_size_mb:512,expandable_segments:True"], "nothing was said of segments"
     monkeypatch.setenv(name, "expandable_segments:False")
     growing_segments()
     assert len(asked) == 1

@@ -8,6 +8,7 @@ import torch
 from reference.dense_fca import parallel_module
 from small import CLIP, fca_config, inputs, random_frames, wake
 
+from fcacli.config import FCALoRAConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.model.attach import attach, detach
 from fcacli.model.bases.cogvideox import CogVideoX
@@ -314,3 +315,27 @@ def test_gradient_checkpointing_changes_no_gradient(make_base: MakeBase) -> None
         gradients.append({name: parameter.grad for name, parameter in adapter.trainable()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("config", [fca_config(), FCALoRAConfig(width=32, text_width=16, text_heads=2, text_blocks=1, rank=4)])
+def test_gradients_arrive_against_the_order_of_use(make_base, config):
+    """Where several processes train, what is complete first is sent first: text modules are last."""
+    base = make_base("rotary")
+    adapter = attach(base, config, CLIP)
+    wake(adapter)
+    ordered, names = adapter.in_order_of_use(), {id(parameter): name for name, parameter in adapter.trainable()}
+    assert len(ordered) == len(names) and {id(parameter) for parameter in ordered} == names.keys()
+    arrived = []
+    for parameter in ordered:
+        parameter.register_post_accumulate_grad_hook(lambda parameter: arrived.append(id(parameter)))
+    x_t, t, given = inputs(base)
+    adapter.denoise(base, x_t, t, given.text, adapter.condition(base, given)).square().mean().backward()
+
+    def stage(identity):
+        name = names[identity]
+        if name.startswith("text_modules"):
+            return 0
+        return 1 if any(part in name for part in ("to_k.", "to_v.", "norm_k.")) and name.startswith("layers") else 2
+
+    stages = [stage(identity) for identity in arrived]
+    assert stages == sorted(stages, reverse=True) and [stage(id(one)) for one in ordered] == sorted(stages)

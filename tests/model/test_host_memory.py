@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from fcacli.model.host_memory import pages_not_forked
+from fcacli.model.host_memory import in_main_memory, pages_not_forked
 
 FAULTS = """
 import resource, sys
@@ -45,3 +45,20 @@ def test_what_is_locked_for_a_gpu_does_not_come_along_to_processes_that_load_cli
         os._exit(any(low < buffer.data_ptr() + size and buffer.data_ptr() < high for low, high in areas))
     assert os.waitpid(child, 0)[1] == 0
     assert (buffer == 7).all()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tensors_are_away_for_a_while_and_then_as_they_were(fails):
+    parameters = [torch.nn.Parameter(torch.randn(3, 5).to(dtype)) for dtype in (torch.float32, torch.bfloat16)]
+    before = [parameter.detach().clone() for parameter in parameters]
+    hooks = [parameter.view_as(parameter).grad_fn.next_functions[0][0] for parameter in parameters]  # where DDP hangs on
+    try:
+        with in_main_memory(parameters) as kept:
+            assert not any(parameter.untyped_storage().nbytes() for parameter in parameters)
+            assert all(map(torch.equal, kept, before))
+            if fails:
+                raise MemoryError
+    except MemoryError:
+        pass
+    assert all(map(torch.equal, parameters, before))
+    assert hooks == [parameter.view_as(parameter).grad_fn.next_functions[0][0] for parameter in parameters]

@@ -16,6 +16,7 @@ from test_loop import FromDisk, from_disk
 
 from fcacli.errors import FcaError, ProcessLost
 from fcacli.events import Progress
+from fcacli.model.host_memory import in_main_memory
 from fcacli.training import checkpoint, loop
 from fcacli.training.loader import micro_batches
 from fcacli.training.team import Together
@@ -91,6 +92,27 @@ def test_three_processes_add_up_gradients_in_the_same_order_at_every_step(tmp_pa
         return [sum(not torch.equal(*pair) for pair in zip(seen[0], other, strict=True)) for other in seen[1:]]
 
     assert run_ranks(3, tmp_path / "answers", work) == [[0, 0]] * 3
+
+
+def test_gradients_are_averaged_after_weights_have_been_away_too(tmp_path):
+    """As the parity gate has them, between two steps."""
+
+    def work(team):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(8, 8)
+        averaged = team.averaging(lambda x: layer(x).square().mean(dim=1), layer.parameters())
+        x = torch.randn(4, 8, generator=torch.Generator().manual_seed(team.rank))
+        seen = []
+        for _ in range(2):
+            averaged(x).mean().backward()
+            seen.append(layer.weight.grad.tolist())
+            layer.weight.grad = layer.bias.grad = None
+            with in_main_memory(list(layer.parameters())):
+                pass
+        return seen
+
+    (one, again), (other, other_again) = run_ranks(2, tmp_path / "answers", work)
+    assert one == other == again == other_again
 
 
 def test_resume_with_another_number_of_processes_is_the_same_run(base, settings, tmp_path, several):
