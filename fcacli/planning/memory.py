@@ -247,6 +247,9 @@ class Planner:
 
     def _in_traces(self, config: TrainConfig) -> TrainConfig:
         """Blocks that are elsewhere, and decoding in tiles, are not in the traces of a training. Where several processes train,
-        a backward pass always finds gradients: those that DistributedDataParallel keeps to average."""
-        accumulate = max(config.accumulate, 1 if self.processes == 1 else 2)
-        return replace(config, block_swap=0, shard_base=False, vae_tiling=False, accumulate=accumulate)
+        a backward pass always finds gradients, those that DistributedDataParallel keeps to average, and each has its share of
+        a batch."""
+        if self.processes > 1:
+            share = -(-config.batch_size * config.accumulate // self.processes)
+            config = replace(config, batch_size=min(config.batch_size, share), accumulate=max(config.accumulate, 2))
+        return replace(config, block_swap=0, shard_base=False, vae_tiling=False)

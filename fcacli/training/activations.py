@@ -36,7 +36,7 @@ class Buffers:
         buffer = free.pop() if free else page_locked(size, tensor.device)
         copy = buffer.view(tensor.dtype).view(tensor.shape)
         copy.copy_(tensor.detach(), non_blocking=True)
-        return Kept(copy, tensor.device, buffer, free)
+        return Kept(copy, tensor.device, tensor.stride(), buffer, free)
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,14 @@ class Kept:
 
     copy: Tensor
     device: torch.device
+    strides: tuple[int, ...]
+    """As it had them; compiled blocks go by them."""
     buffer: Tensor
     free: list[Tensor]
 
     def back(self) -> Tensor:
-        return torch.empty_like(self.copy, device=self.device).copy_(self.copy, non_blocking=True)
+        empty = torch.empty_strided(self.copy.shape, self.strides, dtype=self.copy.dtype, device=self.device)
+        return empty.copy_(self.copy, non_blocking=True)
 
     def __del__(self) -> None:
         self.free.append(self.buffer)

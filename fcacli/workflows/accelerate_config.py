@@ -49,12 +49,14 @@ def read_layout(path: Path, gpus: int | None, processes: int | None, nodes: int,
     count = asked or max(1, (config.num_processes or 1) // machines)
     if rendezvous is None and machines > 1 and config.main_process_ip:
         rendezvous = f"{config.main_process_ip}:{config.main_process_port or 29500}"
+    more = ["--gpus", "0"] if cpu and gpus is None else []
+    more += ["--shard-base"] if kind == "FSDP" and count * machines > 1 else []
     return Layout(
         processes=count,
         nodes=machines,
         rendezvous=rendezvous,
         accelerate_config=path,
-        more=(*(["--shard-base"] if kind == "FSDP" and count * machines > 1 else []), *_as_option(precision)),
+        more=(*more, *_as_option(precision)),
         precision=precision,
         device="cpu" if cpu else "cuda",
     )

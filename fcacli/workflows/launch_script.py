@@ -50,6 +50,7 @@ def slurm_script(words: Sequence[str], chosen: Layout) -> str:
         "#SBATCH --no-requeue   # again it would begin anew" if _begins(words) else "#SBATCH --requeue",
         *(["", f"# on one machine without SLURM: {torchrun_line(words, chosen)}"] if chosen.nodes == 1 else []),
         "",
+        "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK   # srun does not take it over by itself",
         *meet,
         f"srun --kill-on-bad-exit=1 {command}",
     ]

@@ -141,6 +141,8 @@ def plan(
         tried = _fitting(config, options, base, planner, _room_of_card(gpu_memory), report)
         if not _room_of_card(gpu_memory)(tried[-1].memory.needed):
             raise _nothing_fits(tried, gpu_memory)
+    if gpu_memory is not None:  # the machine of that card may choose another base by itself
+        options = replace(options, base=options.base or spec.name)
     return _planned(
         workspace,
         options,
@@ -260,7 +262,7 @@ def _planner(
     from fcacli.training.loader import IN_MEMORY
     from fcacli.workflows.encode.batches import AHEAD, batches_of
 
-    batches = {} if encoded else batches_of(kind)
+    batches = {} if encoded else batches_of(kind, config.clip)
     if encodings is None:
         return Planner(base, config.clip, kind, batches, AHEAD, processes=processes)
     kept = encodings.total if encodings.total <= IN_MEMORY else 0

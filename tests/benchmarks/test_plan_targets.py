@@ -102,7 +102,7 @@ def rows_of(name: str, size: tuple[int, int, int]) -> Iterator[str]:
     config = resolve(options, spec, "", "", True)
     base = shaped_base(spec, "cuda")
     for target in TARGETS[name]:
-        planner = Separate(base, config.clip, "cuda", batches_of("cuda"), AHEAD)
+        planner = Separate(base, config.clip, "cuda", batches_of("cuda", config.clip), AHEAD)
         fits = _room_of_card(target.card * GB)
         chosen = _fitting(config, options, base, planner, fits, silent)[-1]
         adapter, words = shown(chosen)

@@ -124,7 +124,7 @@ class Measuring:
 
     def encode(self) -> dict[str, Any]:
         base, init = self.base, self.clip.init_frames
-        sizes = batches_of("cuda") if self.case.card is None else dict.fromkeys(OF_ENCODING, 1)
+        sizes = batches_of("cuda", self.clip) if self.case.card is None else dict.fromkeys(OF_ENCODING, 1)
         videos = np.stack([self.pixels] * sizes["videos"])
         with self.peaks.phase("captions"):
             base.encode_text([TEXT] * sizes["captions"])

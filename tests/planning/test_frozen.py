@@ -40,7 +40,7 @@ def test_a_plan_for_several_devices_leaves_on_each_its_share(folder_of):
     shared = replace(plain, shard_base=True)
     alone, four = (Planner(shaped_base(spec, "cuda"), plain.clip, "cuda", NONE_AT_ONCE, processes=n) for n in (1, 4))
     said = elsewhere(shaped_base(spec, "cuda"), shared.keeping_among(4))
-    before, after = four.memory(plain), four.memory(shared)
+    before, after = (four.memory(replace(one, accumulate=4)) for one in (plain, shared))  # as many clips on each device
     frozen = sum(parameter.nbytes for parameter in load_base(spec).transformer.transformer_blocks.parameters())
     assert 0.5 * frozen < said.gone == before.parts["base"] - after.parts["base"] < 0.75 * frozen
     by_name = {phase.name: phase.device for phase in before.phases}
@@ -51,3 +51,14 @@ def test_a_plan_for_several_devices_leaves_on_each_its_share(folder_of):
     one = {phase.name: phase.device for phase in alone.memory(plain).phases}
     assert by_name["validation: sampling"] - one["validation: sampling"] == averaged
     assert one["training step"] < by_name["training step"] <= one["training step"] + averaged
+
+
+def test_each_of_several_devices_has_its_share_of_a_batch(folder_of):
+    spec = resolve_base(str(folder_of("absolute")))
+    config = config_of(spec, checkpointing=True, batch_size=4, accumulate=1)
+    four = Planner(shaped_base(spec, "cuda"), config.clip, "cuda", NONE_AT_ONCE, processes=4)
+    shared = four.memory(config).phases
+    assert shared == four.memory(replace(config, batch_size=1, accumulate=4)).phases
+    alone = Planner(shaped_base(spec, "cuda"), config.clip, "cuda", NONE_AT_ONCE).memory(config)
+    step = {phase.name: phase.device for phase in shared}["training step"]
+    assert step < {phase.name: phase.device for phase in alone.phases}["training step"]

@@ -142,6 +142,7 @@ def test_an_accelerate_config_says_how_many_and_where(tmp_path):
     assert read_layout(path, 2, None, 1, "other:1").processes == 2
     path.write_text(CONFIG.format(kind="MULTI_CPU", machines=1, cpu="true"))
     assert read_layout(path, 0, 3, 1, None) == Layout(processes=3, accelerate_config=path, device="cpu")
+    assert read_layout(path, None, None, 1, None).more == ("--gpus", "0"), "its processes are told so"
     path.write_text(CONFIG.format(kind="FSDP", machines=1, cpu="false"))
     assert read_layout(path, None, None, 1, None).more == ("--shard-base",) and not read_layout(path, 1, None, 1, None).more
     path.write_text(CONFIG.format(kind="FSDP", machines=1, cpu="false").replace("'no'", "bf16"))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fcacli.config import ClipConfig
 from fcacli.data.eightbit import Packed, error
 from fcacli.errors import FcaError, OutOfMemory, naming_memory
 from fcacli.events import Message, Report
@@ -27,14 +28,18 @@ SIZES = {
 }
 """Clips or captions in a batch; the last one is filled up, so that what a clip becomes does not depend on its neighbours'
 number."""
+PIXELS = 2_000_000
+"""Of one frame of all videos in a batch, at most: beyond them diffusers cuts convolutions of few frames into pieces shorter
+than their kernel (CogVideoXSafeConv3d, from 2 GB on)."""
 AHEAD = 16
 """Clips decoded beforehand: 16 frames of 256x256 are 3 MB each."""
 UNUSUAL = 0.02
 """Error of a packed entry above which it is a warning."""
 
 
-def batches_of(device: str) -> dict[str, int]:
-    return SIZES.get(device, SIZES["cpu"])
+def batches_of(device: str, clip: ClipConfig) -> dict[str, int]:
+    sizes = SIZES.get(device, SIZES["cpu"])
+    return sizes | {"videos": max(1, min(sizes["videos"], PIXELS // (clip.width * clip.height)))}
 
 
 def ahead(load: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R | FcaError], None, None]:

@@ -74,7 +74,7 @@ class Job:
     def __post_init__(self) -> None:
         self.lost: set[int] = set()
         """Keys of clips whose video cannot be read; known to the main process."""
-        self._size = batches_of(self.base.device.type)
+        self._size = batches_of(self.base.device.type, self.clip_config)
 
     def wanted(self) -> dict[str, Keys]:
         """Keys of all entries, by kind."""
