@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from small import CLIP, random_frames
+from small import CLIP, KINDS, random_frames
 
 from fcacli.config import ClipConfig
 from fcacli.errors import FcaError, Misuse
@@ -334,3 +334,16 @@ def test_parts_load_when_used_and_unload(make_base: MakeBase) -> None:
 def test_text_of_another_length_is_refused(make_base: MakeBase) -> None:
     with pytest.raises(FcaError, match=r"5 tokens; .* takes exactly 12"):
         make_base().denoise(torch.zeros(1, 4, 4, 8, 8), torch.tensor([1]), torch.zeros(1, 5, 24))
+
+
+def test_a_size_beyond_the_positions_of_cogvideox_1_5_is_refused(make_base):
+    """Other kinds have positions for any size."""
+    for kind in KINDS:
+        base = make_base(kind)
+        wide = base.config("transformer")["sample_width"] * base.stride + 32
+        clip = ClipConfig(frames=16, init_frames=2, width=wide, height=32, fps=8)
+        if kind == "temporal_patch":
+            with pytest.raises(Misuse, match="positions"):
+                base.check_clip(clip)
+        else:
+            base.check_clip(clip)

@@ -158,13 +158,17 @@ class CogVideoX:
     def check_clip(self, clip: ClipConfig) -> None:
         """
         Raises:
-            Misuse: width or height are no multiple of the token size, or the given frames fill the clip.
+            Misuse: width or height are no multiple of the token size, or more than the positions of a CogVideoX 1.5 reach.
         """
+        transformer = self.config("transformer")
         multiple = self.stride * self.config("transformer")["patch_size"]
         for name, pixels in (("width", clip.width), ("height", clip.height)):
             if pixels % multiple:
                 near = max(multiple, round(pixels / multiple) * multiple)
                 raise Misuse(f"{name} {pixels} is not a multiple of {multiple}, which {self.spec.name} needs", f"take {near}")
+            most = transformer[f"sample_{name}"] * self.stride
+            if self.temporal_patch > 1 and transformer["use_rotary_positional_embeddings"] and pixels > most:
+                raise Misuse(f"{name} {pixels} is more than {self.spec.name} has positions for", f"at most {most}")
 
     def latent_shape(self, clip: ClipConfig) -> tuple[int, int, int, int]:
         """(F, C, h, w) of a clip's latents.
