@@ -161,7 +161,7 @@ class CogVideoX:
             Misuse: width or height are no multiple of the token size, or more than the positions of a CogVideoX 1.5 reach.
         """
         transformer = self.config("transformer")
-        multiple = self.stride * self.config("transformer")["patch_size"]
+        multiple = self.stride * transformer["patch_size"]
         for name, pixels in (("width", clip.width), ("height", clip.height)):
             if pixels % multiple:
                 near = max(multiple, round(pixels / multiple) * multiple)
