@@ -35,6 +35,8 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l gpu-memory -d 'Find the
 complete -c fca -n '__fish_seen_subcommand_from plan' -l predict -d 'Plan fca predict instead, by a run of these options, for each --offload of it'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l run -d 'With --predict: by this run below runs/' -x -a '(ls runs 2>/dev/null)'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l keep -d 'Checkpoints kept' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l nodes -d 'Machines, each with --gpus devices' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l processes -d 'With --gpus 0: processes on the CPU' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l json -d 'Print the result as one JSON document'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l verbose -s v -d 'Say more'
 complete -c fca -n '__fish_seen_subcommand_from plan' -l quiet -s q -d 'Warnings and errors only'
@@ -53,8 +55,8 @@ complete -c fca -n '__fish_seen_subcommand_from plan' -l steps -d 'Optimizer ste
 complete -c fca -n '__fish_seen_subcommand_from plan' -l lr -d 'Peak learning rate' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l text-lr-scale -d 'Of FCAs text modules, as a multiple of --lr' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l timestep-power -d 'Below 1: more time steps with much noise' -x
-complete -c fca -n '__fish_seen_subcommand_from plan' -l batch-size -d 'Clips per device at once' -x
-complete -c fca -n '__fish_seen_subcommand_from plan' -l accumulate -d 'Batches per optimizer step' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l batch-size -d 'Clips that go through the base at once' -x
+complete -c fca -n '__fish_seen_subcommand_from plan' -l accumulate -d 'Batches per optimizer step, over all processes' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l warmup -d 'Steps of linear warm-up' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l weight-decay -d 'Of matrices' -x
 complete -c fca -n '__fish_seen_subcommand_from plan' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x
@@ -96,8 +98,8 @@ complete -c fca -n '__fish_seen_subcommand_from train' -l steps -d 'Optimizer st
 complete -c fca -n '__fish_seen_subcommand_from train' -l lr -d 'Peak learning rate' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l text-lr-scale -d 'Of FCAs text modules, as a multiple of --lr' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l timestep-power -d 'Below 1: more time steps with much noise' -x
-complete -c fca -n '__fish_seen_subcommand_from train' -l batch-size -d 'Clips per device at once' -x
-complete -c fca -n '__fish_seen_subcommand_from train' -l accumulate -d 'Batches per optimizer step' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l batch-size -d 'Clips that go through the base at once' -x
+complete -c fca -n '__fish_seen_subcommand_from train' -l accumulate -d 'Batches per optimizer step, over all processes' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l warmup -d 'Steps of linear warm-up' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l weight-decay -d 'Of matrices' -x
 complete -c fca -n '__fish_seen_subcommand_from train' -l clip-norm -d 'Gradient norm above which gradients are scaled down' -x

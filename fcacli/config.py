@@ -59,6 +59,7 @@ class ClipConfig:
             _require(
                 16 <= side <= MOST_PIXELS,
                 f"--size must be between 16x16 and {MOST_PIXELS}x{MOST_PIXELS}, got {self.width}x{self.height}",
+                "--size 256x256",
             )
         _within("--fps", self.fps, 0.1, 240)
 

@@ -51,7 +51,7 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
                 import traceback
 
                 traceback.print_exc()
-            known = error if isinstance(error, FcaError) else _name(error)
+            known = _with_a_way_on(error if isinstance(error, FcaError) else _name(error))
             if not tell_launcher(known):
                 console.print_error(known)
             raise typer.Exit(known.code) from None
@@ -83,6 +83,15 @@ def _stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _with_a_way_on(error: FcaError) -> FcaError:
+    """The same with a next command, where who raised it knew none."""
+    if error.hint:
+        return error
+    words = sys.argv[1:]
+    hint = f"fca {' '.join([*words[:1], '--help'])}" if error.code == 2 else f"mend that, then again: fca {shlex.join(words)}"
+    return FcaError(error.message, hint, error.code)
 
 
 def _name(error: Exception) -> FcaError:
@@ -140,6 +149,7 @@ QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
     "PYTHONWARNINGS": "ignore",
     "OPENCV_LOG_LEVEL": "OFF",
+    "TORCH_CPP_LOG_LEVEL": "FATAL",
 }
 """Variables that the libraries read when they are imported."""
 NOISY = ("accelerate", "bitsandbytes", "huggingface_hub", "peft", "torch")

@@ -68,17 +68,7 @@ def evaluate(
             rich_help_panel=options.WHERE,
         ),
     ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            metavar="N",
-            min=1,
-            help="With --gpus 0: processes on the CPU.",
-            show_default="1",
-            rich_help_panel=options.WHERE,
-        ),
-    ] = None,
+    processes: options.Processes = None,
     pred: Annotated[
         Path | None, typer.Option("--pred", metavar="DIR", help="Predicted videos.", rich_help_panel=FOLDERS)
     ] = None,

@@ -13,6 +13,7 @@ OUTPUT = "Output"
 WHERE = "Which"
 SAMPLING = "Sampling"
 CLIP = "Clip"
+SEVERAL = "Several processes"
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.", rich_help_panel=OUTPUT)]
@@ -111,6 +112,14 @@ def by_base(
     return typer.Option(flag, help=help, show_default=default, min=least, metavar=metavar, rich_help_panel=panel)
 
 
+Nodes = Annotated[
+    int, typer.Option("--nodes", min=1, metavar="M", help="Machines, each with --gpus devices.", rich_help_panel=SEVERAL)
+]
+Processes = Annotated[
+    int | None, by_base("--processes", SEVERAL, "With --gpus 0: processes on the CPU.", default="1", metavar="N", least=1)
+]
+
+
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Width and height from "480x320".
 
@@ -131,7 +140,7 @@ def check_exclusive(verbose: bool, quiet: bool) -> None:
         Misuse: both are given.
     """
     if verbose and quiet:
-        raise Misuse("--verbose and --quiet exclude each other")
+        raise Misuse("--verbose and --quiet exclude each other", "one of the two, or neither")
 
 
 def shown(path: Path) -> str:

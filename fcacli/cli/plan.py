@@ -46,6 +46,8 @@ def _plan(
         typer.Option("--run", metavar="NAME", help="With --predict: by this run below runs/.", show_default=False),
     ] = None,
     keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="Checkpoints kept.")] = 3,
+    nodes: options.Nodes = 1,
+    processes: options.Processes = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -61,6 +63,8 @@ def _plan(
     size = None if gpu_memory is None else parse_bytes("--gpu-memory", gpu_memory)
     wanted = TrainOptions(**asked, width=width, height=height, adapter_fields=adapter_fields)
     if predict:
+        if nodes > 1 or processes is not None:
+            raise Misuse("a prediction is made by one process", "leave out --nodes and --processes")
         _plan_prediction(wanted, run, gpus, size, json, verbose, quiet)
         return
     if run is not None:
@@ -68,7 +72,15 @@ def _plan(
     from fcacli.workflows.plan import plan as run_plan
 
     with console.talking(verbose, quiet) as report:
-        planned = run_plan(Workspace(), wanted, gpus=gpus, gpu_memory=size, keep=keep, report=report)
+        planned = run_plan(
+            *(Workspace(), wanted),
+            gpus=gpus,
+            processes=processes,
+            nodes=nodes,
+            gpu_memory=size,
+            keep=keep,
+            report=report,
+        )
     _print(planned, shown(planned), json)
 
 
@@ -119,6 +131,8 @@ def shown(planned: "Planned") -> Iterator[str]:
     """The plan for a person."""
     memory, config = planned.memory, planned.config
     on_cuda = memory.kind == "cuda"
+    if planned.processes > 1:
+        yield f"for each of {planned.processes} processes"
     yield f"{'phase':<24}{'device':>10}{'memory':>10}" if on_cuda else f"{'phase':<24}{'memory':>10}"
     for phase in memory.phases:
         least = phase.device_least if on_cuda else phase.host_least

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,7 @@ from fcacli.errors import Misuse
 from fcacli.events import Message
 from fcacli.workflows import launch, launch_script
 from fcacli.workflows.ranks import is_main
+from fcacli.workflows.train_options import TrainOptions
 from fcacli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ ADAPTER = "Adapter"
 OPTIMIZATION = "Optimization"
 MEMORY = "Memory"
 RUN = "Run"
-SEVERAL = "Several processes"
 KEEP, CHECKPOINT_MINUTES = 3, 5.0
 
 
@@ -84,10 +85,13 @@ def train(
         by_base("--timestep-power", OPTIMIZATION, "Below 1: more time steps with much noise.", metavar="X", least=0.1),
     ] = None,
     batch_size: Annotated[
-        int | None, by_base("--batch-size", OPTIMIZATION, "Clips per device at once.", metavar="N", least=1)
+        int | None, by_base("--batch-size", OPTIMIZATION, "Clips that go through the base at once.", metavar="N", least=1)
     ] = None,
     accumulate: Annotated[
-        int | None, by_base("--accumulate", OPTIMIZATION, "Batches per optimizer step.", default="1", metavar="N", least=1)
+        int | None,
+        by_base(
+            "--accumulate", OPTIMIZATION, "Batches per optimizer step, over all processes.", default="1", metavar="N", least=1
+        ),
     ] = None,
     warmup: Annotated[int | None, by_base("--warmup", OPTIMIZATION, "Steps of linear warm-up.", metavar="N", least=0)] = None,
     weight_decay: Annotated[
@@ -172,7 +176,7 @@ def train(
         bool | None,
         by_base(
             "--shard-base/--no-shard-base",
-            SEVERAL,
+            options.SEVERAL,
             "Share the frozen base out among the devices (FSDP2); each gathers a part when it is used.",
             default="no",
         ),
@@ -252,22 +256,20 @@ def train(
         int | None,
         by_base("--workers", RUN, "Processes that load clips.", default="by the size of the data", metavar="N", least=0),
     ] = None,
-    nodes: Annotated[
-        int, typer.Option("--nodes", min=1, metavar="M", help="Machines, each with --gpus devices.", rich_help_panel=SEVERAL)
-    ] = 1,
+    nodes: options.Nodes = 1,
     rendezvous: Annotated[
-        str | None, by_base("--rendezvous", SEVERAL, "Where the machines meet.", default="", metavar="HOST:PORT")
+        str | None, by_base("--rendezvous", options.SEVERAL, "Where the machines meet.", default="", metavar="HOST:PORT")
     ] = None,
-    processes: Annotated[
-        int | None, by_base("--processes", SEVERAL, "With --gpus 0: processes on the CPU.", default="1", metavar="N", least=1)
-    ] = None,
+    processes: options.Processes = None,
     accelerate_config: Annotated[
         Path | None,
-        by_base("--accelerate-config", SEVERAL, "File of `accelerate config` to go by.", default="", metavar="FILE"),
+        by_base("--accelerate-config", options.SEVERAL, "File of `accelerate config` to go by.", default="", metavar="FILE"),
     ] = None,
     print_launch: Annotated[
         bool,
-        typer.Option("--print-launch", help="Print a SLURM script of this training and do nothing.", rich_help_panel=SEVERAL),
+        typer.Option(
+            "--print-launch", help="Print a SLURM script of this training and do nothing.", rich_help_panel=options.SEVERAL
+        ),
     ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -280,22 +282,6 @@ def train(
     options.check_exclusive(verbose, quiet)
     width, height = options.parse_size(size) or (None, None)
     fields = dict(as_field(text) for text in adapter_set or ())
-    chosen = launch.layout(gpus, processes, nodes, rendezvous, accelerate_config)
-    if print_launch:
-        words = launch_script.words_for_a_script(sys.argv[1:])
-        console.print_text(launch_script.slurm_script(words, chosen or launch.alone(gpus)))
-        return
-    if chosen is not None and not chosen.single:
-        with console.talking(verbose, quiet) as report:
-            launch.launch(sys.argv[1:], chosen, report)
-        return
-    if chosen is not None and chosen.device == "cpu":  # a file that names one process
-        gpus = 0
-    if chosen is not None and precision is None:
-        precision = chosen.precision
-    from fcacli.workflows.train import TrainOptions
-    from fcacli.workflows.train import train as run_train
-
     asked = TrainOptions(
         base=base,
         data=data,
@@ -339,6 +325,21 @@ def train(
         height=height,
         adapter_fields=fields,
     )
+    chosen = launch.layout(gpus, processes, nodes, rendezvous, accelerate_config)
+    if print_launch:
+        with console.talking(verbose, quiet) as report:
+            launch_script.check(Workspace(), asked, chosen or launch.alone(gpus), report)
+        console.print_text(launch_script.slurm_script(sys.argv[1:], chosen or launch.alone(gpus)))
+        return
+    if chosen is not None and not chosen.single:
+        with console.talking(verbose, quiet) as report:
+            launch.launch(sys.argv[1:], chosen, report)
+        return
+    if chosen is not None:  # a file that names one process
+        gpus = 0 if chosen.device == "cpu" else gpus
+        asked = replace(asked, precision=precision or chosen.precision)
+    from fcacli.workflows.train import train as run_train
+
     seconds = None if max_minutes is None else max_minutes * 60
     besides = {
         "--keep": keep if keep != KEEP else None,

@@ -45,7 +45,7 @@ class Form:
             raise Misuse("--protocol seer takes the whole action and cuts squares: no --fps, no --fit, a square --size")
         for side in (self.width, self.height):
             if side is not None and not 16 <= side <= 4096:
-                raise Misuse(f"--size must be between 16x16 and 4096x4096, got {self.width}x{self.height}")
+                raise Misuse(f"--size must be between 16x16 and 4096x4096, got {self.width}x{self.height}", "--size 256x256")
         if self.init_frames is not None and self.frames is not None and self.init_frames >= self.frames:
             raise Misuse(f"--init-frames must be below --frames {self.frames}, got {self.init_frames}")
 

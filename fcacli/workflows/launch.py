@@ -8,6 +8,8 @@ ends the others. On several machines one such parent runs on each; they meet at 
 import contextlib
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -17,9 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from fcacli.errors import FcaError, Interrupted, Misuse, name_of
+from fcacli.errors import FcaError, Interrupted, Misuse, Stopped, name_of
 from fcacli.events import Message, Report
 from fcacli.workflows.devices import count_gpus
+from fcacli.workflows.meeting import PATIENCE, await_meeting
 from fcacli.workflows.ranks import rank
 
 MODULE = "fcacli"
@@ -42,13 +45,32 @@ class Layout:
     """Options that the file asks for; those of the command itself come after them and hold."""
     precision: Literal["bf16"] | None = None
     """The same, of one process too."""
-    device: str
-    """cuda or cpu."""
+    device: Literal["cuda", "cpu"]
+
+    @property
+    def size(self) -> int:
+        """Processes on all machines."""
+        return self.processes * self.nodes
 
     @property
     def single(self) -> bool:
         """Whether it is one process, which needs no launcher."""
-        return self.processes * self.nodes == 1
+        return self.size == 1
+
+    @property
+    def words(self) -> list[str]:
+        """The options that ask for it."""
+        count = ["--gpus", str(self.processes)]
+        if self.device == "cpu":
+            count = ["--gpus", "0", *(["--processes", str(self.processes)] if self.processes > 1 else [])]
+        machines = ["--nodes", str(self.nodes)] if self.nodes > 1 else []
+        meeting = ["--rendezvous", self.rendezvous] if self.rendezvous else []
+        return [
+            *count,
+            *machines,
+            *meeting,
+            *(["--accelerate-config", str(self.accelerate_config)] * bool(self.accelerate_config)),
+        ]
 
 
 def layout(
@@ -82,8 +104,7 @@ def layout(
     count = (processes or 1) if gpus == 0 else gpus or 1
     if count * nodes == 1:
         return None
-    device = "cpu" if gpus == 0 else "cuda"
-    return Layout(command=command, processes=count, nodes=nodes, rendezvous=rendezvous, device=device)
+    return Layout(command=command, processes=count, nodes=nodes, rendezvous=rendezvous, device="cpu" if gpus == 0 else "cuda")
 
 
 def alone(gpus: int | None) -> Layout:
@@ -112,6 +133,8 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
             f"--nodes {chosen.nodes}: the machines have to know where to meet",
             "the same line on each of them with --rendezvous HOST:PORT, or a SLURM script by --print-launch",
         )
+    if chosen.rendezvous is not None:
+        await_meeting(chosen.rendezvous, report)
     if chosen.device == "cpu":
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // chosen.processes)))
     logging.disable(logging.CRITICAL)  # what matters of what the launcher logs is said here
@@ -138,6 +161,7 @@ def _start(words: Sequence[str], chosen: Layout) -> Callable[[], object]:
         nproc_per_node=chosen.processes,
         rdzv_backend="c10d",
         rdzv_endpoint=chosen.rendezvous or "localhost:0",
+        rdzv_configs={"join_timeout": int(PATIENCE)},
         run_id=os.environ.get("SLURM_JOB_ID", "fca"),
         max_restarts=0,
     )
@@ -151,7 +175,7 @@ class _Parent:
         import psutil
 
         self._report, self._chosen, self._process = report, chosen, psutil.Process()
-        self._again = f"fca {chosen.command}"
+        self._again = self._by_as_many(f"fca {chosen.command}")
         self._received: int | None = None
         self._raised: BaseException | None = None
 
@@ -164,7 +188,7 @@ class _Parent:
             except BaseException as error:
                 self._raised = error
 
-        thread = threading.Thread(target=work, name="launcher")
+        thread = threading.Thread(target=work, name="launcher", daemon=True)  # or it would wait for other machines in the end
         with handled(self._pass_on):
             thread.start()
             thread.join()
@@ -174,7 +198,10 @@ class _Parent:
             raise self._stopped()
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
-        """The first signal goes to the processes, which save and end; the next one kills them."""
+        """The first signal goes to the processes, which save and end; the next one kills them. Before there are any, where
+        other machines are waited for, it ends this one."""
+        if not self._process.children():
+            raise Stopped(number)
         again, self._received = self._received is not None, number
         for child in self._process.children():
             with contextlib.suppress(ProcessLookupError):
@@ -194,28 +221,37 @@ class _Parent:
         if not failures:
             if isinstance(raised, FcaError):
                 return raised
+            if type(raised).__name__.startswith("Rendezvous"):
+                return FcaError(
+                    f"the {self._chosen.nodes} machines have not met at {self._chosen.rendezvous}: {_first_line(raised)}",
+                    f"the same line on all of them, within {PATIENCE / 60:.0f} minutes",
+                )
             return FcaError(f"the processes could not be started: {_first_line(raised)}", "fca doctor shows what is there")
         said = [about for _, failure in failures if (about := failure.error_file_data.get("fca"))]
         if self._received is not None:
             stopped = [about for about in said if about["code"] > 128]
-            return FcaError(**_only(stopped[0])) if stopped else self._stopped()
+            return self._told(stopped[0]) if stopped else self._stopped()
         reasons = [about for about in said if not about["lost"] and about["code"] < 128]
         if reasons:
-            return FcaError(**_only(next((about for about in reasons if "saved in" in about["message"]), reasons[0])))
+            return self._told(next((about for about in reasons if "saved in" in about["message"]), reasons[0]))
         saved = next((about["message"] for about in said if "saved in" in about["message"]), "")
         silent = [item for item in failures if not item[1].error_file_data.get("fca")]
         if silent:  # those that the launcher has ended come behind the one that has died
-            local, failure = min(silent, key=lambda item: item[1].exitcode == -signal.SIGTERM)
+            place, failure = min(silent, key=lambda item: item[1].exitcode == -signal.SIGTERM)
             how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with status {failure.exitcode}"
-            what = f"process {local} of {self._chosen.processes} of this run {how}"
+            what = f"process {place} of {self._chosen.size} of this run {how}"
             what += "".join(f"; {part}" for part in saved.split("; ")[1:])
             return FcaError(what, f"{self._again}   (continues it; in fewer processes if memory ran out)")
         elsewhere = ", on another machine" if self._chosen.nodes > 1 else "; why is not known"
         return FcaError(saved or f"another process of this run has ended{elsewhere}", self._again)
 
+    def _told(self, about: dict[str, Any]) -> FcaError:
+        return FcaError(about["message"], self._by_as_many(about["hint"]), about["code"])
 
-def _only(about: dict[str, Any]) -> dict[str, Any]:
-    return {name: about[name] for name in ("message", "hint", "code")}
+    def _by_as_many(self, hint: str) -> str:
+        """The same, but that a command which continues does so by as many processes."""
+        continuing = rf"(fca {self._chosen.command}(?: --run \S+)?)(?=$|   \()"
+        return re.sub(continuing, lambda found: shlex.join([*shlex.split(found[1]), *self._chosen.words]), hint)
 
 
 def _first_line(error: BaseException) -> str:

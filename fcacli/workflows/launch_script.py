@@ -3,24 +3,35 @@
 import shlex
 from collections.abc import Sequence
 
+from fcacli.events import Message, Report
+from fcacli.workflows.devices import count_gpus
 from fcacli.workflows.launch import MODULE, Layout
+from fcacli.workflows.train_options import TrainOptions
+from fcacli.workspace import Workspace
 
-PORT = 29500
+PORT = "$((10000 + SLURM_JOB_ID % 20000))"
+"""Of its own for each job, for two may have the same head."""
 
 
 ELSEWHERE = ("--nodes", "--rendezvous")
 
 
-def words_for_a_script(words: Sequence[str]) -> list[str]:
-    """The words of a command without what `slurm_script` adds itself."""
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in ELSEWHERE:
-            next(rest, None)
-        elif word != "--print-launch" and not word.startswith(tuple(f"{name}=" for name in ELSEWHERE)):
-            kept.append(word)
-    return kept
+def check(workspace: Workspace, options: TrainOptions, chosen: Layout, report: Report) -> None:
+    """Look at what a training of these processes is asked for, as far as this machine can tell.
+
+    Raises:
+        Misuse: an option is out of range, does not fit the base, or the processes cannot share a step.
+        FcaError: no such base or dataset.
+    """
+    from fcacli.model.bases import resolve_base
+    from fcacli.planning.shaped import shaped_base
+    from fcacli.workflows.configured import configured
+
+    base = options.base
+    if base in (None, "auto") and chosen.device == "cuda" and not count_gpus():
+        base = "cogvideox-2b"
+        report(Message(f"no --base: the machine of each job chooses; checked as for {base}", "warning"))
+    configured(workspace, options, shaped_base(resolve_base(base or "auto"), chosen.device), chosen.size, report)
 
 
 def slurm_script(words: Sequence[str], chosen: Layout) -> str:
@@ -30,8 +41,9 @@ def slurm_script(words: Sequence[str], chosen: Layout) -> str:
     begins a new run or a fork each time is not requeued.
 
     Args:
-        words: of the command, without --nodes and --rendezvous.
+        words: of the command that was to print it.
     """
+    words = _words_for_a_script(words)
     resources = [f"#SBATCH --nodes={chosen.nodes}", "#SBATCH --ntasks-per-node=1"]
     if chosen.device == "cuda":
         resources += [f"#SBATCH --gpus-per-node={chosen.processes}", f"#SBATCH --cpus-per-task={8 * chosen.processes}"]
@@ -55,6 +67,18 @@ def slurm_script(words: Sequence[str], chosen: Layout) -> str:
         f"srun --kill-on-bad-exit=1 {command}",
     ]
     return "\n".join(lines)
+
+
+def _words_for_a_script(words: Sequence[str]) -> list[str]:
+    """The words of a command without what `slurm_script` adds itself."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ELSEWHERE:
+            next(rest, None)
+        elif word != "--print-launch" and not word.startswith(tuple(f"{name}=" for name in ELSEWHERE)):
+            kept.append(word)
+    return kept
 
 
 def _begins(words: Sequence[str]) -> bool:

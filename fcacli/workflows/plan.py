@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from fcacli.config import TrainConfig
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Report, silent
-from fcacli.model.arithmetic import computes_bf16
+from fcacli.workflows import launch
+from fcacli.workflows.configured import configured, encodings_of
 from fcacli.workflows.devices import choose_gpus
 from fcacli.workflows.pace import seconds_per_step
 from fcacli.workflows.ranks import here
 from fcacli.workflows.room import fits_easily, free_memory, peak_of_process
-from fcacli.workflows.shares import enough_for, require_shares
-from fcacli.workflows.train_options import TrainOptions, as_arguments, as_stored, resolve
+from fcacli.workflows.train_options import TrainOptions, as_arguments
 from fcacli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Planned:
     hours: float | None
     """Of the training steps; None where no run here has measured one like it."""
     command: str
+    processes: int
+    """That train together; memory is that of each."""
     tried: list[dict[str, object]]
     """Options that were tried for `gpu_memory`, and what each needs."""
     process: int
@@ -90,6 +92,8 @@ def plan(
     options: TrainOptions | None = None,
     *,
     gpus: int | None = None,
+    processes: int | None = None,
+    nodes: int = 1,
     gpu_memory: int | None = None,
     keep: int = 3,
     report: Report = silent,
@@ -97,7 +101,7 @@ def plan(
     """Plan a training with these options, or with the least costly ones that fit `gpu_memory` bytes.
 
     It is planned for a CUDA device, also where there is none, but with `gpus` 0, and for the miniature where there is none;
-    with several, for each of them. No weights are read.
+    with several, or several `processes` on the CPU, or `nodes` of as many, for each of them. No weights are read.
 
     Raises:
         Misuse: an option is out of range, or a card's memory is named for the CPU.
@@ -105,36 +109,18 @@ def plan(
     """
     from fcacli.model.bases import resolve_base
     from fcacli.planning.shaped import shaped_base
-    from fcacli.workflows.train import require_fit
 
     if gpu_memory is not None and gpus == 0:
         raise Misuse("--gpu-memory is that of a CUDA device, and --gpus 0 is the CPU", "leave one of them out")
     options = options or TrainOptions()
     spec = resolve_base(options.base or "auto")
     kind: Kind = "cuda" if gpu_memory is not None else kind_of(gpus, spec)
-    base, encodings = shaped_base(spec, kind), None
-
-    def config_of(options: TrainOptions) -> TrainConfig:
-        config = resolve(options, spec, "", options.data or "", kind == "cuda" or computes_bf16("cpu"))
-        require_fit(base, config)
-        return config
-
-    try:
-        dataset = workspace.dataset(options.data)
-        config = config_of(as_stored(options, dataset, base, report))
-        encodings = _encodings(base, dataset, config)
-    except Misuse:
-        raise
-    except FcaError as error:  # nothing is prepared yet, or nothing of that length
-        if options.data is not None:
-            raise
-        config = config_of(options)
-        report(Message(f"{error.message}: planned without data", "detail"))
-    processes = max(1, gpus or 1)
-    config = enough_for(processes, options, config)
-    require_shares(options, config, processes, report)
-    planner = _planner(base, config, kind, encodings, processes=processes)
-    report(Message(f"base {spec.name} ({spec.reason}), planned for {'a CUDA device' if kind == 'cuda' else 'the CPU'}"))
+    base = shaped_base(spec, kind)
+    layout = launch.layout(gpus, processes, nodes) or launch.Layout(processes=1, device=kind)
+    config, encodings = configured(workspace, options, base, layout.size, report)
+    planner = _planner(base, config, kind, encodings, processes=layout.size)
+    on = f"on data/{config.data}, " if config.data else ""
+    report(Message(f"base {spec.name} ({spec.reason}), {on}planned for {'a CUDA device' if kind == 'cuda' else 'the CPU'}"))
     if gpu_memory is None:
         tried = [_as_asked(config, planner)]
     else:
@@ -151,8 +137,8 @@ def plan(
         _disk(base, config, encodings),
         keep,
         gpu_memory,
-        gpus if kind == "cpu" else gpus or 1,
-        processes,
+        gpus,
+        layout,
     )
 
 
@@ -185,7 +171,7 @@ def require_room(
         return
     base = _shaped(loaded.spec, config, kind)
     encoded = all_encoded(loaded, dataset, config.clip)
-    planner = _planner(base, config, kind, _encodings(base, dataset, config), encoded, processes)
+    planner = _planner(base, config, kind, encodings_of(base, dataset, config), encoded, processes)
     fits = _room_free(free)
     asked = _as_asked(config, planner)
     if kind == "cuda" and host is not None:
@@ -199,9 +185,7 @@ def require_room(
     message = f"{peak} needs {_gb(asked.memory.needed)} of {where}, {_gb(free)} are free (fca plan shows all phases)"
     line = " ".join(["fca train", as_arguments(replace(options, **tried[-1].changes), gpus), shlex.join(begun_by)]).rstrip()
     found = fits(tried[-1].memory.needed)
-    raise FcaError(
-        message, f"{line}\nor --force, to try it" if found else "a smaller --size, fewer --frames, or --force, to try it"
-    )
+    raise FcaError(message, f"{line}\nor --force, to try it" if found else _less(options, base))
 
 
 # ---------------------------------------------------------------- its parts
@@ -219,6 +203,16 @@ def _require_main_memory(memory: Memory, free: int) -> None:
             "(fca plan shows all phases)",
             "end other programs, keep less in main memory (a smaller --block-swap, no --offload-*), or --force, to try it",
         )
+
+
+def _less(options: TrainOptions, base: ShapedBase) -> str:
+    """What to ask for instead where no option that was left open is enough."""
+    words = [
+        *(["a smaller --batch-size"] if options.batch_size else []),
+        *(["--checkpointing"] if options.checkpointing is False else []),
+        *(["a smaller --size, fewer --frames"] if base.spec.name != "mini" else []),  # which knows clips of one shape
+    ]
+    return ", ".join([*words, "or --force, to try it"])
 
 
 def kind_of(gpus: int | None, spec: BaseSpec) -> Kind:
@@ -239,15 +233,6 @@ def _shaped(spec: BaseSpec, config: TrainConfig, kind: Kind) -> ShapedBase:
     base = shaped_base(spec, kind)
     require_fit(base, config)
     return base
-
-
-def _encodings(base: ShapedBase, dataset: Path, config: TrainConfig) -> Encodings:
-    """What the encodings of a prepared dataset take; which clips are the same does not depend on the encoder."""
-    from fcacli.workflows.encode.encode import choose_clips, counts_of, keys_of
-    from fcacli.workflows.encode.plan import plan as plan_encodings
-
-    clips = choose_clips(dataset, config.clip)
-    return plan_encodings(base, config.clip, counts_of({split: keys_of(clips[split], config.clip, "") for split in clips}))
 
 
 def _planner(
@@ -346,12 +331,15 @@ def _planned(
     keep: int,
     gpu_memory: int | None,
     gpus: int | None,
-    processes: int,
+    layout: launch.Layout,
 ) -> Planned:
     from fcacli.planning.choice import card_for
 
     chosen = tried[-1]
-    seconds = seconds_per_step(workspace, chosen.config, chosen.memory.kind, processes)
+    if layout.nodes > 1:
+        layout = replace(layout, rendezvous="HOST:PORT")
+    words = [] if layout.single and layout.device == "cpu" and gpus is None else layout.words
+    seconds = seconds_per_step(workspace, chosen.config, chosen.memory.kind, layout.size)
     return Planned(
         base=spec.name,
         config=chosen.config,
@@ -360,7 +348,8 @@ def _planned(
         card=card_for(chosen.memory.needed) if chosen.memory.kind == "cuda" else 0,
         gpu_memory=gpu_memory,
         hours=None if seconds is None else seconds * chosen.config.steps / 3600,
-        command=f"fca train {as_arguments(replace(options, **chosen.changes), gpus)}".strip(),
+        command=" ".join(["fca train", as_arguments(replace(options, **chosen.changes)), *words]).replace("  ", " ").strip(),
+        processes=layout.size,
         process=peak_of_process(),
         tried=[{"options": one.changes, "needed": one.memory.needed} for one in tried],
     )

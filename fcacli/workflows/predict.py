@@ -93,6 +93,8 @@ def predict(
         seed=seed,
     )
     replace(sampling, seed=seed + num - 1)  # the last one's is in range too
+    if not frames.exists():
+        raise FcaError(f"{frames} does not exist", _source_there(workspace, trained.config.data))
     init_frames = load_init_frames(frames, clip.init_frames, clip.frames, report)
     init_frames = resize(init_frames, clip.width, clip.height, clip.fit)
     request = Request(frames, init_frames, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
@@ -105,6 +107,12 @@ def predict(
         folder = _choose_folder(workspace, text, out, made_by)
         files = _write(folder, request, videos, made_by)
     return PredictResult(folder, files, trained.run, trained.step, request.seeds)
+
+
+def _source_there(workspace: Workspace, data: str) -> str:
+    """What to give instead of frames that are not there, with a held-out clip for an example."""
+    clip = next(iter(sorted((workspace.data / data / "val" / "videos").glob("*.mp4"))), None)
+    return "give a folder of pictures, a video file or a picture" + (f"; for example {clip}" if clip else "")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,3 +118,22 @@ def tell_launcher(error: FcaError) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def end_among_others() -> Iterator[None]:
+    """A process of several that fails ends at once: the threads of what joined them may wait for others that are gone, and
+    the end of Python would abort them, with words about it."""
+    import multiprocessing
+    import sys
+
+    try:
+        yield
+    except SystemExit as end:
+        if rank() is None or not isinstance(end.code, int) or end.code == 0:
+            raise
+        for child in multiprocessing.active_children():
+            child.kill()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)

@@ -16,7 +16,7 @@ from fcacli.workflows.lock import locked
 from fcacli.workflows.plan import require_room
 from fcacli.workflows.ranks import team_of
 from fcacli.workflows.shares import enough_for, require_shares
-from fcacli.workflows.train_options import TrainOptions, as_stored, resolve, resolve_fork
+from fcacli.workflows.train_options import TrainOptions, as_stored, require_precision, resolve, resolve_fork
 from fcacli.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
@@ -263,8 +263,10 @@ def _config(
     if source is not None:
         return enough_for(processes, options, resolve_fork(options, source.config, name, fingerprint, dataset.name))
     if saved is None:
+        require_precision(options, base)
         asked = as_stored(options, dataset, base, report)
-        config = resolve(asked, base.spec, fingerprint, dataset.name, computes_bf16(base.device.type))
+        bf16 = str(base.dtype) == "torch.bfloat16" or computes_bf16(base.device.type)
+        config = resolve(asked, base.spec, fingerprint, dataset.name, bf16)
         return enough_for(processes, options, config)
     if fingerprint != saved.base_fingerprint:
         raise Misuse(
@@ -283,7 +285,10 @@ def require_fit(base: "CogVideoX", config: TrainConfig) -> None:
     base.check_clip(config.clip)
     width = config.adapter.width if isinstance(config.adapter, FCAConfig) else base.head_dim
     if width > base.d or width % base.head_dim:
-        raise Misuse(f"--adapter-width {width} is not a multiple of {base.head_dim}, the base's head width, up to {base.d}")
+        raise Misuse(
+            f"--adapter-width {width} is not a multiple of {base.head_dim}, the base's head width, up to {base.d}",
+            f"--adapter-width {max(base.head_dim, min(width // base.head_dim * base.head_dim, base.d))}",
+        )
     if config.optimizer == "paged-adamw8bit" and base.kind == "cpu":
         raise Misuse(
             "--optimizer paged-adamw8bit keeps its state in pages that CUDA moves, and this is the CPU", "--optimizer adamw8bit"

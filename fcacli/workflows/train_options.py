@@ -110,6 +110,18 @@ def resolve(options: TrainOptions, spec: BaseSpec, fingerprint: str, data: str, 
     return from_dict(TrainConfig, values, where="options")
 
 
+def require_precision(options: TrainOptions, base: "CogVideoX") -> None:
+    """
+    Raises:
+        Misuse: steps in fp32 were asked for, on a base that computes in bf16 there.
+    """
+    if options.precision == "fp32" and str(base.dtype) == "torch.bfloat16":
+        raise Misuse(
+            f"--precision fp32: {base.spec.name} is held in bfloat16 on a GPU, and computes in it",
+            "leave --precision out; or all in float32 on the CPU, --gpus 0",
+        )
+
+
 def as_stored(options: TrainOptions, dataset: Path, base: "CogVideoX", report: Report = silent) -> TrainOptions:
     """The options of a new run on a dataset: frames, given frames and size that they leave out are those that `fca prepare` was
     given, as far as the base can take them. The miniature, which knows clips of one shape, takes no more frames than its

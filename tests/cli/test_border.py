@@ -41,8 +41,10 @@ def test_a_known_error_is_one_block_on_stderr():
     assert outcome.stderr == "error: no run in runs/\n  try: fca train\n"
 
 
-def test_an_error_without_a_hint_is_one_line():
-    assert run(FcaError("the disk is full")).stderr == "error: the disk is full\n"
+def test_an_error_without_a_hint_gets_the_next_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fca", "train", "--steps", "9"])
+    assert run(FcaError("the disk is full")).stderr.endswith("\n  try: mend that, then again: fca train --steps 9\n")
+    assert run(Misuse("--steps is odd")).stderr.endswith("\n  try: fca train --help\n")
 
 
 def test_misuse_exits_with_2():

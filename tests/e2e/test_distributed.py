@@ -97,9 +97,27 @@ def test_two_machines_meet(server, workspace, straight, options):
     assert tree(workspace / "runs" / "first", *EXACT) == tree(straight / "runs" / "first", *EXACT, "eval")
 
 
+def test_a_signal_ends_the_wait_for_other_machines(server, workspace, options):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ["train", *options, "--run", "first", "--nodes", "2", "--processes", "1", "--rendezvous", meet]
+    process = server.start(workspace, *command)
+
+    def waits() -> bool:
+        with socket.socket() as other:
+            return other.connect_ex(("127.0.0.1", int(meet.rpartition(":")[2]))) == 0
+
+    process.until(waits)
+    process.send(signal.SIGTERM)
+    assert process.wait(BOUND) == 128 + signal.SIGTERM, process.said
+    assert process.said == "stopped by SIGTERM; run the same command to continue\n"
+
+
 def test_a_wrong_option_is_one_error(server, workspace, options):
     process = server.run(workspace, "train", *options, "--adapter-width", "33", *TWO, code=2)
     assert process.said.count("error: ") == 1 and "--adapter-width 33 is not a multiple of 16" in process.said
+    assert "terminate called" not in process.said
 
 
 EVAL = ["eval", "--metrics", "psnr", "--no-others", "--gpus", "0"]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,9 +18,10 @@ from fcacli.cli.app import app
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Message, Progress
 from fcacli.training.loader import micro_batches
-from fcacli.workflows import launch, launch_script, ranks
+from fcacli.workflows import launch, launch_script, meeting, ranks
 from fcacli.workflows.accelerate_config import read_layout
 from fcacli.workflows.launch import Layout, layout
+from fcacli.workflows.meeting import await_meeting
 from fcacli.workflows.shares import enough_for, require_shares
 from fcacli.workflows.train import train
 from fcacli.workflows.train_options import TrainOptions
@@ -239,14 +241,13 @@ def test_a_launcher_that_spreads_the_model_is_refused(workspace, asked, monkeypa
 
 
 def test_the_script_is_sound_and_names_machines_devices_and_the_way_on(tmp_path):
-    words = launch_script.words_for_a_script(
-        ["train", "--gpus", "4", "--nodes", "2", "--rendezvous=a:1", "--print-launch", "--data", "it's here"]
-    )
-    assert words == ["train", "--gpus", "4", "--data", "it's here"]
+    words = ["train", "--gpus", "4", "--nodes", "2", "--rendezvous=a:1", "--print-launch", "--data", "it's here"]
     script = launch_script.slurm_script(words, Layout(processes=4, nodes=2, device="cuda"))
     for line in ("#SBATCH --nodes=2", "#SBATCH --gpus-per-node=4", "#SBATCH --signal=TERM@120", "#SBATCH --requeue"):
         assert line in script.splitlines()
-    assert script.splitlines()[-1].endswith("""--data 'it'"'"'s here' --nodes 2 --rendezvous "$head:29500\"""")
+    assert script.splitlines()[-1].endswith(
+        """fcacli train --gpus 4 --data 'it'"'"'s here' --nodes 2 --rendezvous "$head:$((10000 + SLURM_JOB_ID % 20000))\""""
+    )
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
     for begins in (["--new"], ["--fork", "latest"], ["--fork=latest"]):
         again = launch_script.slurm_script([*words, *begins], Layout(processes=4, device="cuda")).splitlines()
@@ -261,9 +262,9 @@ def test_the_printed_script_starts_the_command_under_slurm(tmp_path):
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
     script = launch_script.slurm_script(["train", "--gpus", "2"], Layout(processes=2, nodes=2, device="cuda"))
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_NODELIST": "node[1-2]"}
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "4100123"}
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, env=environment)
-    expected = ["python", "-m", "fcacli", "train", "--gpus", "2", "--nodes", "2", "--rendezvous", "node1:29500"]
+    expected = ["python", "-m", "fcacli", "train", "--gpus", "2", "--nodes", "2", "--rendezvous", "node1:10123"]
     assert done.stdout.split() == expected
 
 
@@ -284,8 +285,8 @@ class Failure:
         return "SIGKILL"
 
 
-def reason(*failures, received=None) -> FcaError:
-    parent = launch._Parent(lambda event: None, Layout(processes=len(failures), device="cpu"))
+def reason(*failures, received=None, layout=None) -> FcaError:
+    parent = launch._Parent(lambda event: None, layout or Layout(processes=len(failures), device="cpu"))
     parent._received = received
     return parent._reason(Failed(*failures))
 
@@ -306,3 +307,64 @@ def test_of_several_failures_the_cause_is_told():
     said_and_ended = Failure(-15, 5, message="another process of this run has ended; stopped at step 3, saved in x", lost=True)
     assert "process 1 of 2 of this run was killed by SIGKILL; stopped" in reason(said_and_ended, killed).message
     assert "process 0 of 1 of this run ended with status 3" in reason(Failure(3, 5)).message
+
+
+def test_processes_of_all_machines_are_counted_and_go_on_as_they_were():
+    two_machines = Layout(processes=1, nodes=2, rendezvous="node1:4000", device="cpu")
+    killed = reason(
+        Failure(1, 5, message="another process of this run has ended", lost=True), Failure(-9, 9), layout=two_machines
+    )
+    assert killed.message == "process 1 of 2 of this run was killed by SIGKILL"
+    assert killed.hint.startswith("fca train --gpus 0 --nodes 2 --rendezvous node1:4000   (continues it")
+    saved = Failure(1, 5, message="loss is not finite; saved in x", hint="fca train --run first   (continues it)")
+    assert reason(saved, saved).hint == "fca train --run first --gpus 0 --processes 2   (continues it)"
+    assert reason(Failure(2, 5, message="no", hint="fca train --new")).hint == "fca train --new"
+
+
+def test_machines_that_do_not_meet_are_one_error():
+    class RendezvousTimeoutError(Exception):
+        pass
+
+    parent = launch._Parent(lambda event: None, Layout(processes=1, nodes=2, rendezvous="node1:4000", device="cpu"))
+    told = parent._reason(RendezvousTimeoutError("too long"))
+    assert told.message == "the 2 machines have not met at node1:4000: too long" and "the same line on all of them" in told.hint
+
+
+def test_a_host_that_is_not_known_is_named_at_once():
+    with pytest.raises(FcaError, match="is no host that is known here"):
+        await_meeting("no-such-host.invalid:4000", lambda event: None)
+
+
+def test_the_machine_of_the_meeting_does_not_wait_and_the_others_wait_for_it(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    said, waited = [], []
+    await_meeting(f"127.0.0.1:{port}", said.append, sleep=waited.append)
+    await_meeting(f"[::1]:{port}", said.append, sleep=waited.append)
+    assert not said and not waited, "it is here"
+    monkeypatch.setattr(meeting, "_is_here", lambda *place: False)
+    with socket.socket() as other:
+
+        def come_up(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 3:
+                other.bind(("127.0.0.1", port))
+                other.listen()
+
+        await_meeting(f"127.0.0.1:{port}", said.append, sleep=come_up)
+    assert len(waited) == 3 and [event.text for event in said] == [f"waiting for 127.0.0.1 to answer on port {port}"]
+    with pytest.raises(FcaError, match="no machine has answered at --rendezvous") as silent:
+        await_meeting(f"127.0.0.1:{port}", said.append, patience=0, sleep=waited.append)
+    assert f"port {port} has to be open" in silent.value.hint
+
+
+@pytest.mark.parametrize("base", [None, "cogvideox-2b"])
+def test_a_script_is_checked_before_it_is_printed(workspace, base):
+    said = []
+    options = TrainOptions(base=base)
+    launch_script.check(workspace, options, Layout(processes=4, nodes=2, device="cuda"), said.append)
+    assert any("checked as for cogvideox-2b" in event.text for event in said) == (base is None)
+    with pytest.raises(Misuse, match="--offload-gradients is for one process, and these are 8"):
+        asked = replace(options, offload_gradients=True)
+        launch_script.check(workspace, asked, Layout(processes=4, nodes=2, device="cuda"), said.append)

@@ -1,5 +1,6 @@
 """Readers of raw datasets: a root folder -> Records, one by one. A new one is a module with `read` and a line in READERS."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -52,6 +53,8 @@ def read(reader: str, root: Path, note: Note, options: ReaderOptions | None = No
     function, taken = READERS[reader]
     given = _given(reader, options or ReaderOptions(), taken)
     where = f"fca prepare {reader} FOLDER, with the folder that holds the raw videos"
+    if reader == "ssv2" and not root.is_file():
+        where += f"\nor, to try it on a miniature world that is drawn there: fca toy {shlex.quote(str(root))}"
     if not root.exists():
         raise FcaError(f"{root} does not exist", where)
     if not root.is_dir():

@@ -90,7 +90,9 @@ class CogVideoX:
             FcaError: they would be compiled, and what that needs is not here.
         """
         if keeping.block_swap > self.layers:
-            raise Misuse(f"--block-swap {keeping.block_swap}: {self.spec.name} has {self.layers} blocks")
+            raise Misuse(
+                f"--block-swap {keeping.block_swap}: {self.spec.name} has {self.layers} blocks", f"--block-swap {self.layers}"
+            )
         if keeping.compile:
             require_compiler(self.device)
         if keeping != self.keeping:
