@@ -10,13 +10,14 @@ A .lock in a folder names the process at work there (workflows/lock.py); a name 
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,10 +108,12 @@ class Workspace:
         return sorted((p.parent for p in self.runs.glob("*/config.json")), key=lambda p: (_created(p), p.name))
 
     def new_run(self, name: str | None = None) -> Path:
-        """A path for a new run; nothing is created yet.
+        """A path for a new run: of a name that is given nothing is created yet, else an empty folder, so that another command
+        of the same second takes another name. `drop_empty` removes it where no run came of it.
 
         Raises:
-            FcaError: a run of that name exists; a folder that a process left before it wrote anything there is none.
+            FcaError: a run of that name exists; a folder that a process left before it wrote anything there is none. Or
+                nothing can be created.
         """
         if name is not None:
             _plain_name(name, "--run")
@@ -118,10 +121,24 @@ class Workspace:
                 raise FcaError(f"run {name!r} exists already in {self.runs}", "choose another --run name")
             return self.runs / name
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        number = 1
-        while (path := self.runs / (stamp if number == 1 else f"{stamp}-{number}")).exists():
-            number += 1
-        return path
+        for number in itertools.count(1):
+            path = self.runs / (stamp if number == 1 else f"{stamp}-{number}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                reason = f"cannot create {path}: {error.strerror or error}"
+                raise FcaError(reason, "a folder that you may write to, with some space free") from error
+            return path
+        raise AssertionError
+
+
+def drop_empty(run: Path) -> None:
+    """Remove the folder of a run that did not begin, and runs/ where nothing else is there."""
+    with suppress(OSError):  # it did begin
+        run.rmdir()
+        run.parent.rmdir()
 
 
 def _is_empty(folder: Path) -> bool:

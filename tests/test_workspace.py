@@ -1,6 +1,7 @@
 """Where things lie, and writes that are whole or not there."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fcacli.workspace import (
     Workspace,
     atomic_file,
     atomic_folder,
+    drop_empty,
     read_json,
     remove_leftovers,
     require_writable,
@@ -75,9 +77,12 @@ def test_names_cannot_leave_their_folder(tmp_path, name):
 
 
 def test_a_new_run_never_takes_a_name_that_exists(tmp_path):
-    first = Workspace(tmp_path).new_run()
-    first.mkdir(parents=True)
-    assert Workspace(tmp_path).new_run() != first
+    with ThreadPoolExecutor(8) as commands:  # of the same second
+        paths = list(commands.map(lambda _: Workspace(tmp_path).new_run(), range(16)))
+    assert len(set(paths)) == 16
+    for path in paths:
+        drop_empty(path)
+    assert not (tmp_path / "runs").exists()
     run(tmp_path, "mine", "2026")
     with pytest.raises(FcaError, match="exists"):
         Workspace(tmp_path).new_run("mine")

@@ -17,7 +17,7 @@ from fcacli.workflows.plan import require_room
 from fcacli.workflows.ranks import team_of
 from fcacli.workflows.shares import enough_for, require_shares
 from fcacli.workflows.train_options import TrainOptions, as_stored, require_precision, resolve, resolve_fork
-from fcacli.workspace import Workspace, read_json
+from fcacli.workspace import Workspace, drop_empty, read_json
 
 if TYPE_CHECKING:
     from fcacli.model.attach import Adapter
@@ -171,6 +171,7 @@ def _begin(
     if latest is not None and saved is None and which_run.same_and_finished(latest, config, report):
         return _Begun(base=base, dataset=dataset, config=config, run=latest, finished=True)
     folder = latest if latest is not None and saved is not None else workspace.new_run(run)
+    held.callback(drop_empty, folder)
     require_fit(base, config)
     require_shares(options, config, processes, report)
     if saved is None and not force:
