@@ -78,9 +78,11 @@ class NormalFloat4(FrozenLinear):
     def unpack(self, stored: Tensor, scale: Tensor) -> Tensor:
         from bitsandbytes.functional import QuantState, dequantize_4bit
 
-        shape = torch.Size((self.out_features, self.in_features))
-        state = QuantState(absmax=scale, shape=shape, blocksize=BLOCK, quant_type="nf4", dtype=self.compute_dtype)
-        return dequantize_4bit(stored, state)
+        count = self.out_features * self.in_features
+        # row by row of blocks: of rows shorter than one, bitsandbytes 0.50 makes something else on CPUs with AVX-512
+        rows = torch.Size((1, count) if count % BLOCK else (count // BLOCK, BLOCK))
+        state = QuantState(absmax=scale, shape=rows, blocksize=BLOCK, quant_type="nf4", dtype=self.compute_dtype)
+        return dequantize_4bit(stored, state).view(self.out_features, self.in_features)
 
 
 class _Product(torch.autograd.Function):

@@ -17,6 +17,7 @@ class TextOnly:
 
     config = None
     parameter_count = 0
+    known_latents = 0
 
     def condition(self, base: CogVideoX, given: Given) -> None:
         return None

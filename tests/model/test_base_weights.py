@@ -77,6 +77,19 @@ def test_a_weight_comes_back_within_its_error(weights: BaseWeights) -> None:
     assert ERRORS[weights] / 4 < error < 2 * ERRORS[weights]
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(96, 48), (7, 48), (4, 200), (5, 13), (128, 64)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_four_bits_come_back_by_blocks_whatever_the_length_of_a_row(rows: int, columns: int, dtype: torch.dtype) -> None:
+    """On CPUs with AVX-512 bitsandbytes has rows shorter than a block wrong, if it is asked for rows."""
+    torch.manual_seed(0)
+    linear = nn.Linear(columns, rows, bias=False).requires_grad_(False).to(dtype)
+    largest = functional.pad(linear.weight.float().flatten(), (0, -rows * columns % 64)).view(-1, 64).abs().amax(1)
+    allowed = (
+        largest.repeat_interleave(64)[: rows * columns].view(rows, columns) * 0.16
+    )  # half of NF4's widest gap, and rounding
+    assert bool(((NormalFloat4(linear).dense() - linear.weight).abs().float() <= allowed).all())
+
+
 def test_outputs_far_smaller_than_others_keep_their_precision() -> None:
     """Why each output has a scale: as it stands, float8 loses what is below 0.002, int8 what is below a 127th."""
     torch.manual_seed(0)
