@@ -87,7 +87,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 def _with_a_way_on(error: FcaError) -> FcaError:
     """The same with a next command, where who raised it knew none."""
-    if error.hint:
+    if error.hint or error.code > 128:
         return error
     words = sys.argv[1:]
     hint = f"fca {' '.join([*words[:1], '--help'])}" if error.code == 2 else f"mend that, then again: fca {shlex.join(words)}"

@@ -328,7 +328,7 @@ def train(
     chosen = launch.layout(gpus, processes, nodes, rendezvous, accelerate_config)
     if print_launch:
         with console.talking(verbose, quiet) as report:
-            launch_script.check(Workspace(), asked, chosen or launch.alone(gpus), report)
+            launch_script.check(Workspace(), asked, chosen or launch.alone(gpus), report, run, new, fork)
         console.print_text(launch_script.slurm_script(sys.argv[1:], chosen or launch.alone(gpus)))
         return
     if chosen is not None and not chosen.single:

@@ -32,7 +32,7 @@ MODULE = "fcacli"
 class Layout:
     """Which processes do one command."""
 
-    command: Literal["train", "eval"] = "train"
+    command: Literal["train", "eval", "plan"] = "train"
     processes: int
     """On each machine."""
     nodes: int = 1
@@ -79,7 +79,7 @@ def layout(
     nodes: int = 1,
     rendezvous: str | None = None,
     accelerate_config: Path | None = None,
-    command: Literal["train", "eval"] = "train",
+    command: Literal["train", "eval", "plan"] = "train",
 ) -> Layout | None:
     """The processes to start; None where this one is alone, or has been started by a launcher itself.
 
@@ -93,10 +93,10 @@ def layout(
             "--processes is for the CPU; on CUDA devices there is one for each of --gpus",
             f"fca {command} --gpus 0 --processes 2",
         )
-    if rendezvous is not None and (nodes == 1 or not _is_address(rendezvous)):
-        raise Misuse(
-            f"--rendezvous takes HOST:PORT and goes with --nodes, got {rendezvous!r}", "--nodes 2 --rendezvous node1:29500"
-        )
+    if rendezvous is not None and not _is_address(rendezvous):
+        raise Misuse(f"--rendezvous takes HOST:PORT, got {rendezvous!r}", "--nodes 2 --rendezvous node1:29500")
+    if rendezvous is not None and nodes == 1:
+        raise Misuse("--rendezvous is where machines meet, and this is one", f"--nodes 2 --rendezvous {rendezvous}")
     if accelerate_config is not None:
         from fcacli.workflows.accelerate_config import read_layout
 
@@ -139,7 +139,7 @@ def launch(words: Sequence[str], chosen: Layout, report: Report) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // chosen.processes)))
     logging.disable(logging.CRITICAL)  # what matters of what the launcher logs is said here
     try:
-        _Parent(report, chosen).run(_start([*words[:1], *chosen.more, *words[1:]], chosen))
+        _Parent(report, chosen, words).run(_start([*words[:1], *chosen.more, *words[1:]], chosen))
     finally:
         logging.disable(logging.NOTSET)
 
@@ -171,11 +171,12 @@ def _start(words: Sequence[str], chosen: Layout) -> Callable[[], object]:
 class _Parent:
     """Waits for the launcher, which works in a thread: there it leaves signals alone, which would end its processes unsaved."""
 
-    def __init__(self, report: Report, chosen: Layout):
+    def __init__(self, report: Report, chosen: Layout, words: Sequence[str]):
         import psutil
 
         self._report, self._chosen, self._process = report, chosen, psutil.Process()
         self._again = self._by_as_many(f"fca {chosen.command}")
+        self._same = f"fca {shlex.join(words)}"
         self._received: int | None = None
         self._raised: BaseException | None = None
 
@@ -213,7 +214,7 @@ class _Parent:
             self._report(Message(f"{name_of(number)}: {what}; once more stops at once", "warning"))
 
     def _stopped(self) -> FcaError:
-        return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", self._again)
+        return Interrupted(self._received or 0, f"stopped by {name_of(self._received or 0)}", self._same)
 
     def _reason(self, raised: BaseException) -> FcaError:
         """Of several failures the one that is the cause of the others: a reason given by a process, then a death."""
@@ -229,7 +230,7 @@ class _Parent:
             return FcaError(f"the processes could not be started: {_first_line(raised)}", "fca doctor shows what is there")
         said = [about for _, failure in failures if (about := failure.error_file_data.get("fca"))]
         if self._received is not None:
-            stopped = [about for about in said if about["code"] > 128]
+            stopped = [about for about in said if about["code"] > 128 and "saved in" in about["message"]]
             return self._told(stopped[0]) if stopped else self._stopped()
         reasons = [about for about in said if not about["lost"] and about["code"] < 128]
         if reasons:

@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fcacli.events import Message, Report
 from fcacli.workflows.devices import count_gpus
 from fcacli.workflows.launch import MODULE, Layout
-from fcacli.workflows.train_options import TrainOptions
+from fcacli.workflows.train_options import TrainOptions, resolve_fork
 from fcacli.workspace import Workspace
 
 PORT = "$((10000 + SLURM_JOB_ID % 20000))"
@@ -16,22 +17,57 @@ PORT = "$((10000 + SLURM_JOB_ID % 20000))"
 ELSEWHERE = ("--nodes", "--rendezvous")
 
 
-def check(workspace: Workspace, options: TrainOptions, chosen: Layout, report: Report) -> None:
+def check(
+    workspace: Workspace,
+    options: TrainOptions,
+    chosen: Layout,
+    report: Report,
+    run: str | None = None,
+    new: bool = False,
+    fork: str | None = None,
+) -> None:
     """Look at what a training of these processes is asked for, as far as this machine can tell.
+
+    Args:
+        run, new, fork: as `fca train` has them: a run that goes on, and a fork, have options of their own.
 
     Raises:
         Misuse: an option is out of range, does not fit the base, or the processes cannot share a step.
-        FcaError: no such base or dataset.
+        FcaError: no such base, dataset or run.
     """
     from fcacli.model.bases import resolve_base
     from fcacli.planning.shaped import shaped_base
+    from fcacli.workflows import which_run
     from fcacli.workflows.configured import configured
+    from fcacli.workflows.shares import enough_for, require_shares
+    from fcacli.workflows.train import require_fit
 
-    base = options.base
-    if base in (None, "auto") and chosen.device == "cuda" and not count_gpus():
+    shared = True if "--shard-base" in chosen.more else None
+    options = replace(
+        options,
+        precision=options.precision or chosen.precision,
+        shard_base=shared if options.shard_base is None else options.shard_base,
+    )
+    source = which_run.fork_source(workspace, fork, report) if fork is not None else None
+    saved = None if new or source else which_run.going_on(which_run.find(workspace, run), options, None)
+    if saved is None and run is not None:
+        workspace.new_run(run)
+    before = saved or (source.config if source else None)
+    base = options.base if options.base != "auto" else None
+    base = base or (before.base if before else None)
+    if base is None and chosen.device == "cuda" and not count_gpus():
         base = "cogvideox-2b"
         report(Message(f"no --base: the machine of each job chooses; checked as for {base}", "warning"))
-    configured(workspace, options, shaped_base(resolve_base(base or "auto"), chosen.device), chosen.size, report)
+    shaped = shaped_base(resolve_base(base or "auto"), chosen.device)
+    if before is None:
+        configured(workspace, options, shaped, chosen.size, report)
+        return
+    config = before
+    if source is not None:
+        config = resolve_fork(options, before, before.base, before.base_fingerprint, options.data or before.data)
+        config = enough_for(chosen.size, options, config)
+    require_fit(shaped, config)
+    require_shares(options, config, chosen.size, report)
 
 
 def slurm_script(words: Sequence[str], chosen: Layout) -> str:

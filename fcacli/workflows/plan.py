@@ -116,7 +116,7 @@ def plan(
     spec = resolve_base(options.base or "auto")
     kind: Kind = "cuda" if gpu_memory is not None else kind_of(gpus, spec)
     base = shaped_base(spec, kind)
-    layout = launch.layout(gpus, processes, nodes) or launch.Layout(processes=1, device=kind)
+    layout = launch.layout(gpus, processes, nodes, command="plan") or launch.Layout(processes=1, device=kind)
     config, encodings = configured(workspace, options, base, layout.size, report)
     planner = _planner(base, config, kind, encodings, processes=layout.size)
     on = f"on data/{config.data}, " if config.data else ""
@@ -217,7 +217,7 @@ def _less(options: TrainOptions, base: ShapedBase) -> str:
 
 def kind_of(gpus: int | None, spec: BaseSpec) -> Kind:
     """What is planned for: the CPU where it is asked for, and for the miniature where there is nothing else."""
-    if gpus == 0 or (spec.name == "mini" and choose_gpus(None) == "cpu"):
+    if gpus == 0 or (spec.name == "mini" and (gpus or 1) == 1 and choose_gpus(None) == "cpu"):
         return "cpu"
     return "cuda"
 
@@ -338,7 +338,10 @@ def _planned(
     chosen = tried[-1]
     if layout.nodes > 1:
         layout = replace(layout, rendezvous="HOST:PORT")
-    words = [] if layout.single and layout.device == "cpu" and gpus is None else layout.words
+    words = layout.words
+    if layout.single:
+        gpus = gpus if chosen.memory.kind == "cpu" else gpus or 1
+        words = [] if gpus is None else ["--gpus", str(gpus)]
     seconds = seconds_per_step(workspace, chosen.config, chosen.memory.kind, layout.size)
     return Planned(
         base=spec.name,

@@ -48,9 +48,10 @@ def require_shares(options: TrainOptions, config: TrainConfig, processes: int, r
     product = f"--batch-size {config.batch_size} x --accumulate {config.accumulate}"
     of = f"a step has {clips} clip{'s' if clips > 1 else ''} ({product})"
     if clips < processes:
+        most = f"{clips} process{'es' if clips > 1 else ''}"
         raise Misuse(
             f"{of}, too few for {processes} processes",
-            f"at most {clips} processes; or, for a new run, --accumulate {-(-processes // config.batch_size)}",
+            f"at most {most}; or, for a new run, --accumulate {-(-processes // config.batch_size)}",
         )
     if config.shard_base and not _in_step(config, processes):
         raise Misuse(

@@ -286,7 +286,9 @@ class Failure:
 
 
 def reason(*failures, received=None, layout=None) -> FcaError:
-    parent = launch._Parent(lambda event: None, layout or Layout(processes=len(failures), device="cpu"))
+    parent = launch._Parent(
+        lambda event: None, layout or Layout(processes=len(failures), device="cpu"), ["train", "--steps", "9"]
+    )
     parent._received = received
     return parent._reason(Failed(*failures))
 
@@ -298,8 +300,10 @@ def test_of_several_failures_the_cause_is_told():
     own = Failure(2, 7, message="no such option", hint="another", code=2)
     told = reason(lost, own, killed)
     assert (told.message, told.hint, told.code) == ("no such option", "another", 2)
-    stopped = Failure(143, 5, message="stopped by SIGTERM at step 4", code=143)
-    assert reason(stopped, killed, received=15).message == "stopped by SIGTERM at step 4"
+    stopped = Failure(143, 5, message="stopped by SIGTERM at step 4, saved in x", code=143)
+    assert reason(stopped, killed, received=15).message == "stopped by SIGTERM at step 4, saved in x"
+    early = reason(Failure(143, 5, message="stopped by SIGTERM; run the same command to continue", code=143), received=2)
+    assert (early.message, early.hint, early.code) == ("stopped by Ctrl-C", "fca train --steps 9", 130)
     assert reason(killed, killed, received=15).code == 143
     assert reason(lost, lost).message.startswith("another process of this run has ended; stopped at step 3")
     ended_by_launcher = Failure(-15, 9)
@@ -325,7 +329,7 @@ def test_machines_that_do_not_meet_are_one_error():
     class RendezvousTimeoutError(Exception):
         pass
 
-    parent = launch._Parent(lambda event: None, Layout(processes=1, nodes=2, rendezvous="node1:4000", device="cpu"))
+    parent = launch._Parent(lambda event: None, Layout(processes=1, nodes=2, rendezvous="node1:4000", device="cpu"), [])
     told = parent._reason(RendezvousTimeoutError("too long"))
     assert told.message == "the 2 machines have not met at node1:4000: too long" and "the same line on all of them" in told.hint
 
@@ -368,3 +372,28 @@ def test_a_script_is_checked_before_it_is_printed(workspace, base):
     with pytest.raises(Misuse, match="--offload-gradients is for one process, and these are 8"):
         asked = replace(options, offload_gradients=True)
         launch_script.check(workspace, asked, Layout(processes=4, nodes=2, device="cuda"), said.append)
+
+
+def test_the_script_of_a_run_that_goes_on_is_checked_by_its_own_options(workspace, asked):
+    options = replace(asked, batch_size=2, accumulate=1)
+    run = train(workspace, replace(options, steps=2), gpus=0, run="short", max_seconds=0).run
+    two, four = (Layout(processes=count, device="cpu") for count in (2, 4))
+    launch_script.check(workspace, TrainOptions(), two, lambda event: None, run=run.name)
+    with pytest.raises(Misuse, match="a step has 2 clips"):
+        launch_script.check(workspace, TrainOptions(), four, lambda event: None, run=run.name)
+    with pytest.raises(Misuse, match="steps: 2 -> 9"):
+        launch_script.check(workspace, TrainOptions(steps=9), two, lambda event: None, run=run.name)
+    train(workspace, gpus=0, run="short")
+    with pytest.raises(FcaError, match="run 'short' exists already"):
+        launch_script.check(workspace, TrainOptions(steps=9), two, lambda event: None, run=run.name)
+    launch_script.check(workspace, TrainOptions(steps=9), four, lambda event: None, fork=run.name)
+    with pytest.raises(Misuse, match="a step has 2 clips"):
+        launch_script.check(workspace, TrainOptions(accumulate=1), four, lambda event: None, fork=run.name)
+    with pytest.raises(FcaError, match="no run 'nosuch'"):
+        launch_script.check(workspace, TrainOptions(), two, lambda event: None, fork="nosuch")
+
+
+def test_a_script_is_checked_with_what_a_file_adds(workspace):
+    shared = Layout(processes=3, device="cuda", more=("--shard-base",))
+    with pytest.raises(Misuse, match="in unequal numbers of batches for 3 processes"):
+        launch_script.check(workspace, TrainOptions(base="cogvideox-2b", accumulate=4), shared, lambda event: None)
