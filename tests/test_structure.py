@@ -17,7 +17,7 @@ LEVELS = {
     "cli": 3,
     "workflows": 2,
     **dict.fromkeys(("training", "prediction", "evaluation", "data", "model", "mini", "planning"), 1),
-    **dict.fromkeys(("config", "workspace", "errors", "events"), 0),
+    **dict.fromkeys(("config", "workspace", "errors", "events", "libraries"), 0),
 }
 FORBIDDEN = {
     "model": {"data", "training"},
@@ -26,6 +26,7 @@ FORBIDDEN = {
     "prediction": {"training"},
     "errors": {"config", "workspace", "events"},
     "events": {"config", "workspace", "errors"},
+    "libraries": {"config", "workspace", "errors", "events"},
 }
 HEAVY = (
     *("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes"),

@@ -1,13 +1,10 @@
 """The border between the commands and the shell: what an exception looks like, and which exit status it gives."""
 
 import functools
-import logging
-import os
 import shlex
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +14,7 @@ import typer
 
 from fcacli.cli import console
 from fcacli.errors import FcaError, Stopped
+from fcacli.libraries import debugging, quiet_libraries
 from fcacli.workflows.ranks import is_main, tell_launcher
 
 P = ParamSpec("P")
@@ -47,7 +45,7 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
             _say_stopped("interrupted", INTERRUPTED)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            if console.debugging():
+            if debugging():
                 import traceback
 
                 traceback.print_exc()
@@ -114,43 +112,3 @@ def _name(error: Exception) -> FcaError:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
-
-
-def quiet_libraries() -> None:
-    """Silence the libraries' own bars, banners and warnings; with FCA_DEBUG=1 they keep talking.
-
-    Environment variables, because the libraries are imported later and in worker processes; what the user set stays.
-    Code from a model repository is never run, and nothing is told to anyone about the use of this program. OpenMP threads
-    wait awake for a moment, then asleep: ones that spin on make torch 40 times slower as soon as another program uses one of
-    the cores; ones that sleep at once cost a training step of the miniature on two quiet cores 38 % more.
-    """
-    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in NO_TELEMETRY:
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    if console.debugging():
-        return
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.simplefilter("ignore")
-    for name in NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "HF_HUB_DISABLE_UPDATE_CHECK")
-"""Variables by which the hub's libraries are told to report nothing."""
-QUIET = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "DIFFUSERS_VERBOSITY": "error",
-    "PYTHONWARNINGS": "ignore",
-    "OPENCV_LOG_LEVEL": "OFF",
-    "TORCH_CPP_LOG_LEVEL": "FATAL",
-}
-"""Variables that the libraries read when they are imported."""
-NOISY = ("accelerate", "bitsandbytes", "huggingface_hub", "peft", "torch")
-"""Loggers whose warnings are about the installation, not about what the user asked for."""

@@ -7,7 +7,6 @@ Rich is imported when something is rendered, so that `fca --help` pays only for 
 import dataclasses
 import json
 import math
-import os
 import re
 import sys
 import time
@@ -249,8 +248,3 @@ def _message(event: Message, assemble: Any) -> Any:
     styles = {"warning": "yellow", "detail": "dim", "note": ""}
     label = ("warning: ", "bold yellow") if event.level == "warning" else ""
     return assemble(label, (harmless(event.text), styles[event.level]))
-
-
-def debugging() -> bool:
-    """True where the user asked for tracebacks."""
-    return os.environ.get("FCA_DEBUG", "") not in ("", "0")

@@ -131,14 +131,16 @@ def shown(planned: "Planned") -> Iterator[str]:
     """The plan for a person."""
     memory, config = planned.memory, planned.config
     on_cuda = memory.kind == "cuda"
-    if planned.processes > 1:
-        yield f"for each of {planned.processes} processes"
+    each = f", for each of {planned.processes} processes" if planned.processes > 1 else ""
+    yield f"{planned.settings()}, {config.steps:,} steps{each}"
     yield f"{'phase':<24}{'device':>10}{'memory':>10}" if on_cuda else f"{'phase':<24}{'memory':>10}"
     for phase in memory.phases:
-        least = phase.device_least if on_cuda else phase.host_least
-        less = f"; {phase.otherwise} {_gb(least)}" if least < (phase.device if on_cuda else phase.host) else ""
-        sizes = f"{_gb(phase.device):>10}{_gb(phase.host):>10}" if on_cuda else f"{_gb(phase.host):>10}"
-        yield f"{phase.name:<24}{sizes}  {phase.note}{less}".rstrip()
+        whole, least = (phase.device, phase.device_least) if on_cuda else (phase.host, phase.host_least)
+        note = phase.note
+        if least < whole:
+            note = f"{phase.otherwise}; {f'{note} ' if note else ''}{_gb(whole)} where there is room"
+        sizes = f"{_gb(phase.device_least):>10}{_gb(phase.host):>10}" if on_cuda else f"{_gb(phase.host_least):>10}"
+        yield f"{phase.name:<24}{sizes}  {note}".rstrip()
     yield f"through training: {', '.join(f'{name} {_gb(size)}' for name, size in memory.parts.items())}"
     yield from planned.allowances()
     kept = f"checkpoints {_gb(planned.disk.checkpoints)}"
@@ -160,8 +162,8 @@ def prediction_shown(planned: "PlannedPrediction") -> Iterator[str]:
         yield f"{'--offload':<24}" + "".join(f"{how:>11}" for how in (*planned.memory, *planned.memory))
     for phases in zip(*(memory.phases for memory in plans), strict=True):
         first = phases[0]
-        less = f"  {first.otherwise} {_gb(first.device_least)}" if first.device_least < first.device else ""
-        sizes = [phase.device for phase in phases] * on_cuda + [phase.host for phase in phases]
+        less = f"  {first.otherwise}; {_gb(first.device)} where there is room" if first.device_least < first.device else ""
+        sizes = [phase.device_least for phase in phases] * on_cuda + [phase.host for phase in phases]
         yield f"{first.name:<24}" + "".join(f"{_gb(size):>11}" for size in sizes) + less
     if on_cuda:
         yield f"{'card, with allowances':<24}" + "".join(f"{_gb(card):>11}" for card in planned.cards.values())

@@ -18,7 +18,7 @@ CELL_SIDE, PANEL_SIDE = 96, 192
 """Pixels that the short side of a contact sheet's frame, and of a panel, comes to at most (about half that at least)."""
 MAX_COLUMNS = 16
 MARGIN, GAP, OUTLINE = 20, 4, 3
-MOST_LINES = 8
+MOST_LINES = 3
 """Of a caption."""
 
 

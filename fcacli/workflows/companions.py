@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fcacli.errors import FcaError
+from fcacli.libraries import quiet_libraries
 from fcacli.workflows.ranks import ACCOMPANIED
 
 PATIENCE = 60.0
@@ -128,6 +129,7 @@ def _accompany(there: Any, place: dict[str, str], threads: int, work: Callable[.
     follow_parent()
     os.environ.update(place)
     use_threads(threads)
+    quiet_libraries()
     try:
         work(*given)
     except FcaError:

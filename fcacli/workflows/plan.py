@@ -68,6 +68,10 @@ class Planned:
     process: int
     """Bytes of main memory of this process, which holds the libraries and no tensors: measured here."""
 
+    def settings(self) -> str:
+        """What decides the memory, in a few words."""
+        return _shown(self.config)
+
     def allowances(self) -> list[str]:
         """What is not tensors, apart from them."""
         return allowances(self.memory, self.card, self.process)
@@ -77,9 +81,11 @@ def allowances(memory: Memory, card: int, process: int) -> list[str]:
     """What is not tensors, for a person: of this process, and of a card of so many bytes."""
     from fcacli.planning.choice import CONTEXT, FRAGMENTATION
 
-    lines = [f"besides, in memory: python and its libraries, {_gb(process)} in this process"]
+    host = memory.host_peak
+    needed = f"so {_gb(host.host_least + process)} of main memory have to be free, for {host.name}"
+    lines = [f"besides, in memory: python and its libraries, {_gb(process)} in this process; {needed}"]
     if memory.kind == "cuda":
-        lines[0] += " (with CUDA's more: not measured)"
+        lines[0] += " (with CUDA python takes more: not measured)"
         lines.append(
             f"besides, on the device (as on an H200): CUDA context {_gb(CONTEXT)}, "
             f"fragmentation {FRAGMENTATION:.0%}; so the card has to have {_gb(card)}, for {memory.peak.name}"

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from fcacli.workflows.encode.encode import Encoded
     from fcacli.workflows.encode.job import Chosen
 
+NOT_THE_TOY_WORLD = (
+    "the miniature knows the toy world (fca toy) alone: on other videos it shows that things work, and no more. With a GPU: "
+    "fca plan --base cogvideox-2b --gpu-memory 12GB prints the line for your card"
+)
+
 __all__ = ["TrainOptions", "TrainResult", "train"]
 
 
@@ -185,6 +190,8 @@ def _begin(
     base.keep(config.keeping_among(processes))
     if saved is None:
         report(Message(which_run.describe_new(folder, latest, config)))
+        if base.spec.name == "mini" and not is_toy(dataset):
+            report(Message(NOT_THE_TOY_WORLD, "warning"))
     else:
         report(Message(f"going on with run {folder.name}, on data/{config.data}"))
         newest = workspace.dataset()
@@ -219,6 +226,12 @@ def _start(begun: _Begun, chosen: "Chosen", encoded: "Encoded", adapter: "Adapte
         if seen := which_run.seen_by(source.run, source.config, begun.dataset.parent, chosen):
             report(Message(f"{seen}; its scores will say little about new clips", "warning"))
     which_run.write_config(folder, config, chosen, encoded, source, seen)
+
+
+def is_toy(dataset: Path) -> bool:
+    """Whether a prepared dataset is of the toy world, as far as can be told: what was prepared may be gone."""
+    raw = read_json(dataset / "dataset.json").get("raw")
+    return not isinstance(raw, str) or not Path(raw).is_dir() or (Path(raw) / "toy.json").is_file()
 
 
 def _dataset(workspace: Workspace, options: TrainOptions, saved: TrainConfig | None, source: which_run.Source | None) -> Path:

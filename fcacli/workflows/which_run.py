@@ -124,6 +124,8 @@ def describe_new(run: Path, latest: Path | None, config: TrainConfig) -> str:
     if latest is None or not is_finished(latest):
         return line
     different = _differences(latest, config)
+    if any(found.startswith("adapter.kind: ") for found in different):  # whose fields are others
+        different = [found for found in different if not found.startswith("adapter.") or found.startswith("adapter.kind: ")]
     return f"{line}; the finished run {latest.name} had other options: {'; '.join(different)}"
 
 

@@ -78,7 +78,7 @@ class Child:
 def serve(pipe: Any) -> None:
     """The loop of the other process."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    from fcacli.cli.border import quiet_libraries
+    from fcacli.libraries import quiet_libraries
 
     quiet_libraries()
     import av  # noqa: F401

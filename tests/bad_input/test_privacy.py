@@ -92,7 +92,7 @@ def test_telemetry_is_off(stage, monkeypatch):
     for name in names:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FCA_DEBUG", "1")  # not even then
-    from fcacli.cli.border import quiet_libraries
+    from fcacli.libraries import quiet_libraries
 
     quiet_libraries()
     assert [os.environ.pop(name) for name in names] == ["1"] * 3

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from fcacli.cli import border
 from fcacli.errors import FcaError, Misuse
+from fcacli.libraries import quiet_libraries
 
 
 def run(error: BaseException):
@@ -92,14 +94,23 @@ def test_an_exit_status_of_the_body_is_kept():
 def test_remote_code_is_never_run_and_libraries_are_quiet(monkeypatch):
     for name in ("DIFFUSERS_DISABLE_REMOTE_CODE", "TRANSFORMERS_VERBOSITY"):
         monkeypatch.delenv(name, raising=False)
-    border.quiet_libraries()
+    quiet_libraries()
     assert os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] == "1"
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "error"
 
 
+def test_kernels_from_the_hub_are_not_fetched_where_the_package_for_it_is_installed(tmp_path):
+    """bitsandbytes asks for one when it is imported on some CPUs."""
+    (tmp_path / "kernels.py").write_text("def get_kernel(*given, **named): raise SystemExit('fetched')\n")
+    script = "from fcacli.libraries import quiet_libraries; quiet_libraries(); import bitsandbytes, kernels"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
+    assert "import of kernels halted" in done.stderr and "fetched" not in done.stderr, done.stderr
+
+
 def test_what_the_user_set_stays(monkeypatch):
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
-    border.quiet_libraries()
+    quiet_libraries()
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
 
 

@@ -31,7 +31,7 @@ PRELOADED = (
 
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
-    from fcacli.cli.border import quiet_libraries
+    from fcacli.libraries import quiet_libraries
 
     quiet_libraries()
     for name in PRELOADED:

@@ -16,7 +16,8 @@ from fcacli.workflows.ranks import rank, team_of
 def tell(folder: Path) -> None:
     with team_of(None, "again") as team:
         team.gathered((team.rank, os.getpid()))
-    (folder / str(os.getpid())).touch()
+    if sys.modules.get("kernels", "") is None:  # what bitsandbytes would fetch from the hub
+        (folder / str(os.getpid())).touch()
 
 
 def die(folder: Path) -> None:

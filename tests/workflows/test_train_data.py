@@ -14,10 +14,10 @@ from fcacli.model.bases import load_base, resolve_base
 from fcacli.training import checkpoint
 from fcacli.workflows.encode.encode import choose_clips
 from fcacli.workflows.plan import plan
-from fcacli.workflows.train import train
-from fcacli.workflows.train_options import as_stored, resolve
+from fcacli.workflows.train import is_toy, train
+from fcacli.workflows.train_options import TrainOptions, as_stored, resolve
 from fcacli.workflows.which_run import _identity
-from fcacli.workspace import Workspace
+from fcacli.workspace import Workspace, read_json, write_json
 
 CLIP = ClipConfig(frames=16, init_frames=2, width=32, height=32, fps=12)
 
@@ -181,3 +181,24 @@ def test_no_data_is_an_error_with_the_command(tmp_path, asked):
 def test_clips_that_are_too_short_are_an_error(workspace, asked):
     with pytest.raises(FcaError, match="32 frames"):
         train(workspace, replace(asked, frames=32), gpus=0)
+
+
+def test_the_miniature_says_that_it_knows_the_toy_world_alone(workspace):
+    listener = Listener()
+    options = TrainOptions(base="mini", steps=1, batch_size=1, validate_clips=0, sample_steps=1)
+    train(workspace, options, gpus=0, report=listener)
+    assert "the miniature knows the toy world (fca toy) alone" in listener.text
+    assert not is_toy(workspace.dataset())
+    about = read_json(workspace.dataset() / "dataset.json")
+    (workspace.root / "world").mkdir()
+    write_json(workspace.root / "world" / "toy.json", {})
+    for raw in ("world", "gone"):
+        write_json(workspace.dataset() / "dataset.json", about | {"raw": str(workspace.root / raw)})
+        assert is_toy(workspace.dataset())
+
+
+def test_an_adapter_of_another_kind_is_one_difference(workspace, asked):
+    first, listener = train(workspace, asked, gpus=0), Listener()
+    train(workspace, replace(asked, adapter="lora", steps=1), gpus=0, report=listener)
+    (said,) = (line for line in listener.text.splitlines() if f"the finished run {first.run.name} had other options" in line)
+    assert "adapter.kind: fca -> lora" in said and said.count("adapter.") == 1

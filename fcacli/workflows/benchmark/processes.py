@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fcacli.errors import FcaError, Interrupted
 from fcacli.events import Event, Report, silent
+from fcacli.libraries import quiet_libraries
 from fcacli.workflows.companions import end, follow_parent, leave_signals_to_parent, use_threads
 
 T = TypeVar("T")
@@ -98,6 +99,7 @@ def _serve(work: Callable[[Any, Report], None], items: list[Any], taken: Any, ev
     leave_signals_to_parent()
     follow_parent()
     use_threads(threads)
+    quiet_libraries()
     try:
         while True:
             with taken.get_lock():
