@@ -35,7 +35,7 @@ def _conditions(found: Comparison, count: int) -> str:
     size, frames = (said.get(name, "not said") for name in ("size", "scored_frames"))
     lines = [
         f"{found.clips} clips, the same for all, at {size}, frames {frames}",
-        f"difference: less {found.first.label}; better, worse: than that",
+        f"difference: the row's value minus that of {found.first.label}; better, worse: than {found.first.label}",
     ]
     if count:
         lines.append(f"interval: paired bootstrap over clips, {RESAMPLES} resamples, of distances of sets {SET_RESAMPLES}")

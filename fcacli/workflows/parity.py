@@ -117,7 +117,10 @@ class Gate:
             return
         write_json(folder / PARITY, {"step": step, "device": str(self.base.device), "claims": [asdict(c) for c in claims]})
         effects = "; ".join(f"{claim.claim} {claim.value:.2g}" for claim in claims if claim.needs.startswith("more"))
-        report(Message(f"parity gate, step {step}: the checkpoint gives the same clip; {effects}"))
+        where = f"runs/{self.run.name}/{(folder / PARITY).relative_to(self.run)}"
+        passed = "the checkpoint gives the same clip, and what the model is given changes it"
+        report(Message(f"parity gate, step {step}: passed, {passed} ({len(claims)} checks, {where})"))
+        report(Message(f"parity at step {step}: {effects}", "detail"))
 
     # ---------------------------------------------------------------- the claims
 

@@ -39,7 +39,7 @@ def test_a_sound_run_passes_once(workspace, asked, kind):
     seen = {claim for claim in values if claim.startswith("other ")}
     assert len(seen) == (4 if kind == "fca" else 2)
     assert not (checkpoint.validation_folder(result.run, 4) / "parity.json").exists()
-    assert listener.text.count("parity gate, step 2") == 1
+    assert listener.text.count("parity gate, step 2: passed, the checkpoint gives the same clip") == 1
     assert "parity at step 0: the adapter changes v by 0" in listener.text
 
 
