@@ -45,6 +45,8 @@ def finish(work: "Preparation", report: Report) -> Path:
         if (dataset / BEFORE).exists():  # nothing of what it says has been touched
             (dataset / BEFORE).replace(dataset / "dataset.json")
             (dataset / UNFINISHED).unlink(missing_ok=True)
+        elif next(_journalled(plan, dataset), None) is None:  # no clip is there: the name is free
+            (dataset / UNFINISHED).unlink(missing_ok=True)
         raise
     if plan.count("content not null and lies != split"):
         mark_unfinished(work)
@@ -90,15 +92,19 @@ def look(work: "Preparation", report: Report) -> Path:
 
 def mark_unfinished(work: "Preparation") -> None:
     """From here to the end of `finish` the dataset is not to be used; who finds it so learns the command that finishes it."""
-    dataset, reader, raw = work.dataset, work.reader, work.raw
-    name = [] if dataset.name == reader else ["--name", dataset.name]
-    replace_it = ["--replace"] if work.options.replace else []
-    command = shlex.join(["fca", "prepare", reader, str(raw), *name, *work.options.arguments(), *replace_it])
+    dataset, reader, raw, command = work.dataset, work.reader, work.raw, _command(work, work.options)
     if (dataset / UNFINISHED).exists():  # clips of an interrupted call may have taken the place of others
         (dataset / BEFORE).unlink(missing_ok=True)
     write_json(dataset / UNFINISHED, {"reader": reader, "raw": str(raw.resolve()), "command": command})
     if (dataset / "dataset.json").exists():
         (dataset / "dataset.json").replace(dataset / BEFORE)
+
+
+def _command(work: "Preparation", options: "PrepareOptions") -> str:
+    """The command line that prepares the same with these options."""
+    name = [] if work.dataset.name == work.reader else ["--name", work.dataset.name]
+    replace_it = ["--replace"] if options.replace else []
+    return shlex.join(["fca", "prepare", work.reader, str(work.raw), *name, *options.arguments(), *replace_it])
 
 
 def check_same_source(dataset: Path, reader: str, raw: Path) -> None:
@@ -161,8 +167,18 @@ def _require_some(work: "Preparation", listed: str) -> None:
         first = next(plan.skipped())
         raise FcaError(
             f"none of the {len(plan)} clips can be used; {first.source}: {first.reason}",
-            f"the others are listed in {work.dataset / listed}",
+            _with_fewer_frames(work) + f"the others are listed in {work.dataset / listed}",
         )
+
+
+def _with_fewer_frames(work: "Preparation") -> str:
+    """The command that takes the longest clip at least, where most are too short; it goes before another hint."""
+    short, form = work.plan.count("fault = 'too short'"), work.options.form
+    longest = max((skipped.frames or 0 for skipped in work.plan.skipped()), default=0)
+    if 2 * short < len(work.plan) or longest <= (form.init_frames or 2):
+        return ""
+    options = replace(work.options, form=replace(form, frames=longest), min_frames=None)
+    return f"{_command(work, options)}  (the longest clip has {longest} frames)\nor use longer videos; "
 
 
 def _move(plan: Plan, dataset: Path) -> None:
