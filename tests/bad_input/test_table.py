@@ -71,12 +71,14 @@ OPTIONS = [
     ("prepare ssv2 frames --fold 2", 2, "--fold is for ucf101, not for ssv2"),
     ("prepare ucf101 frames --fold 4", 2, "--fold"),
     ("prepare ssv2 frames --trust-pickle", 2, "--trust-pickle is for bridge, not for ssv2"),
-    ("prepare ssv2 frames --base nonsense", 2, "unknown base 'nonsense'", "mini, cogvideox-2b", TRY, "--base mini"),
+    ("prepare ssv2 frames --base nonsense", 2, "unknown base 'nonsense'", "mini, cogvideox-2b", TRY, "--base cogvideox-2b"),
     ("prepare ssv2 frames --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
     # ---- train
     ("train --gpus -1", 2, "--gpus"),
     ("train --gpus 99", 2, "--gpus 99", TRY, "fca train --gpus"),
-    ("train --gpus 0 --base nonsense --new", 2, "unknown base 'nonsense'", TRY, "fca train --base mini"),
+    ("train --gpus 0 --base nonsense --new", 2, "unknown base 'nonsense'", TRY, "--base cogvideox-2b"),
+    ("train --gpus 0 --base cogvideox5b --new", 2, "unknown base 'cogvideox5b'", TRY, "--base cogvideox-5b"),
+    ("train --gpus 0 --base minni --new", 2, "unknown base 'minni'", TRY, "--base mini"),
     ("train --gpus 0 --base frames --new", 1, "no model_index.json", TRY, "--base takes a folder with model_index.json"),
     ("train --gpus 0 --base ../../x/y --new", 2, "unknown base '../../x/y'"),
     (f"{NEW} --data other", 1, "no prepared dataset 'other'", "there: toy", TRY, "fca prepare"),
@@ -176,7 +178,7 @@ OPTIONS = [
         "--print-launch",
     ),
     ("train --gpus 0 --nodes 2 --rendezvous no.invalid:4000", 1, "no.invalid is no host that is known here", TRY),
-    ("train --gpus 2 --nodes 2 --print-launch --base nonsense", 2, "unknown base 'nonsense'", TRY, "fca train --base mini"),
+    ("train --gpus 2 --nodes 2 --print-launch --base nonsense", 2, "unknown base 'nonsense'", TRY, "--base cogvideox-2b"),
     (
         "train --gpus 2 --new --print-launch --offload-gradients",
         2,
@@ -332,7 +334,7 @@ OPTIONS += [
     (f"{PLAN} --frames 1", 2, "--frames"),
     (f"{PLAN} --frames 99999", 2, "--frames must be between 2 and 1,024"),
     ("plan --gpus -1", 2, "--gpus"),
-    ("plan --base nonsense", 2, "unknown base 'nonsense'", TRY, "fca train --base mini"),
+    ("plan --base nonsense", 2, "unknown base 'nonsense'", TRY, "--base cogvideox-2b"),
     (f"{PLAN} --gpu-memory 12", 2, "--gpu-memory takes a size with its unit, got '12'", TRY, "--gpu-memory 12GB"),
     (f"{PLAN} --gpu-memory 0GB", 2, "--gpu-memory takes a size with its unit"),
     (f"{PLAN} --gpu-memory -1GB", 2, "--gpu-memory takes a size with its unit"),
@@ -371,7 +373,7 @@ OPTIONS += [
     ("plan --gpus 2 --processes 2", 2, "--processes is for the CPU", TRY, "fca plan --gpus 0 --processes 2"),
     ("plan --gpus 2 --nodes 0", 2, "--nodes"),
     ("plan --predict --nodes 2", 2, "a prediction is made by one process", TRY),
-    ("plan --predict --base nonsense", 2, "unknown base 'nonsense'", TRY, "fca train --base mini"),
+    ("plan --predict --base nonsense", 2, "unknown base 'nonsense'", TRY, "--base cogvideox-2b"),
     ("plan --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,7 +142,7 @@ def resolve_base(name: str = "auto") -> BaseSpec:
         return _hub(name)
     raise Misuse(
         f"unknown base {name!r}: not a folder, a hub id (owner/name) or one of {', '.join(DEFAULTS)}",
-        "fca train --base mini",
+        f"--base {next(iter(get_close_matches(name.lower(), DEFAULTS, 1)), 'cogvideox-2b')}",
     )
 
 
