@@ -1,8 +1,9 @@
 """The one exception that a user is meant to see, the one that a signal raises, and memory that ran out, in words."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 
 class FcaError(Exception):
@@ -19,6 +20,13 @@ class FcaError(Exception):
         self.message = message
         self.hint = hint
         self.code = code
+
+
+def nearest(typed: str, known: Iterable[str], otherwise: str) -> str:
+    """The known name that a wrong one was meant for, to be proposed in a hint: it begins so, or is spelled nearly so."""
+    names, small = list(known), typed.lower()
+    begun = [name for name in names if small and name.lower().startswith(small)]
+    return next(iter(begun or get_close_matches(small, names, 1)), otherwise)
 
 
 class Stopped(KeyboardInterrupt):

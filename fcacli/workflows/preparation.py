@@ -15,7 +15,7 @@ from fcacli.data.convert import Job, convert_all
 from fcacli.data.journal import Journal, Skipped, Stored
 from fcacli.data.manifest import Record
 from fcacli.data.plan import SAMPLE, Plan
-from fcacli.data.readers import read
+from fcacli.data.readers import check_reader, read
 from fcacli.data.transcode import Task
 from fcacli.errors import FcaError
 from fcacli.events import Message, Progress, Report
@@ -211,6 +211,7 @@ def begin(
         FcaError: nothing usable is found, or data/<name> was prepared from something else.
         Misuse: the name or the reader cannot be right.
     """
+    check_reader(reader, raw)
     dataset = workspace.new_dataset((slug(raw.resolve().name) if reader == "folder" else reader) if name is None else name)
     with Plan(options.form, options.least) as plan:
         work = Preparation(reader, raw, dataset, options, report, plan)

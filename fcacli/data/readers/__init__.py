@@ -8,7 +8,7 @@ from typing import Literal
 
 from fcacli.data.manifest import Record
 from fcacli.data.readers import bridge, epic_kitchens, folder, lerobot, ssv2, ucf101
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError, Misuse, nearest
 
 Note = Callable[[str], None]
 """Takes one line on what was found missing or left over."""
@@ -48,8 +48,7 @@ def read(reader: str, root: Path, note: Note, options: ReaderOptions | None = No
         Misuse: no such reader, or an option that it does not take.
         FcaError: the folder is missing or empty, or does not hold what the reader needs.
     """
-    if reader not in READERS:
-        raise Misuse(f"there is no reader {reader!r}; known: {', '.join(READERS)}", "fca prepare ssv2 ./raw")
+    check_reader(reader, root)
     function, taken = READERS[reader]
     given = _given(reader, options or ReaderOptions(), taken)
     where = f"fca prepare {reader} FOLDER, with the folder that holds the raw videos"
@@ -66,6 +65,30 @@ def read(reader: str, root: Path, note: Note, options: ReaderOptions | None = No
     if empty:
         raise FcaError(f"{root} is empty", where)
     return function(root, note, **given)
+
+
+def check_reader(reader: str, root: Path) -> None:
+    """Whether a command line begins with a reader that is known.
+
+    Raises:
+        Misuse: it does not; or the two arguments are in the other order.
+    """
+    if reader in READERS:
+        return
+    known, folder = ", ".join(READERS), shlex.quote(reader)
+    if str(root) in READERS:
+        raise Misuse(f"the reader comes first, then the folder: {reader!r} is no reader", f"fca prepare {root} {folder}")
+    if len(Path(reader).parts) > 1 or reader == "." or _is_folder(reader):
+        raise Misuse(f"the reader comes first, then the folder: {reader!r} is none of {known}", f"fca prepare ssv2 {folder}")
+    meant = nearest(reader, READERS, "ssv2")
+    raise Misuse(f"there is no reader {reader!r}; known: {known}", f"fca prepare {meant} {shlex.quote(str(root))}")
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _given(reader: str, options: ReaderOptions, taken: tuple[str, ...]) -> dict[str, object]:

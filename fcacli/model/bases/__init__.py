@@ -8,13 +8,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import fcacli
 from fcacli.config import Sampler
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError, Misuse, nearest
 from fcacli.model.arithmetic import repeatable_libraries
 from fcacli.model.bases.check import check_defaults, check_transformer, check_vae
 from fcacli.model.bases.hub import ENCODER_FILES, PIPELINE_NEEDS, fetch_file, in_cache
@@ -142,7 +141,7 @@ def resolve_base(name: str = "auto") -> BaseSpec:
         return _hub(name)
     raise Misuse(
         f"unknown base {name!r}: not a folder, a hub id (owner/name) or one of {', '.join(DEFAULTS)}",
-        f"--base {next(iter(get_close_matches(name.lower(), DEFAULTS, 1)), 'cogvideox-2b')}",
+        f"--base {nearest(name, DEFAULTS, 'cogvideox-2b')}",
     )
 
 
