@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError, Misuse, nearest
 
 UNFINISHED = "unfinished.json"
 """In place of dataset.json while `fca prepare` is at work, and after it was interrupted: the command that goes on."""
@@ -73,7 +74,8 @@ class Workspace:
             begun = read_json(path)
             if isinstance(begun, dict) and "command" in begun:
                 return FcaError(f"{message}; {path.parent.name} is being prepared or was interrupted", str(begun["command"]))
-        return FcaError(message, "fca prepare ssv2 ./raw")
+        above = "" if any(self.data.glob("*/dataset.json")) else self._above("data", "dataset.json")
+        return FcaError(message, above or "fca prepare ssv2 ./raw")
 
     def new_dataset(self, name: str) -> Path:
         """The path of a dataset to prepare; nothing is created yet, and it may exist already."""
@@ -91,11 +93,23 @@ class Workspace:
             name = _name_below(self.runs, name, option)
             if self.runs / name not in found:
                 known = ", ".join(p.name for p in found) or "none"
-                raise FcaError(f"no run {name!r} in {self.runs} (there: {known})", "fca train")
+                message = f"no run {name!r} in {self.runs} (there: {known})"
+                raise self._no_run(message) if not found else FcaError(message, f"{option} {_meant(name, found)}")
             return self.runs / name
         if not found:
-            raise FcaError(f"no run in {self.runs}", "fca train")
+            raise self._no_run(f"no run in {self.runs}")
         return found[-1]
+
+    def _no_run(self, message: str) -> FcaError:
+        return FcaError(message, self._above("runs", "config.json") or "fca train")
+
+    def _above(self, name: str, file: str) -> str:
+        """What to do where a command was typed in a folder of the workspace, or in one of those; "" where that is not so."""
+        for place in self.root.resolve().parents[:2]:
+            if next(place.glob(f"{name}/*/{file}"), None) is not None:
+                way = shlex.quote(os.path.relpath(place))
+                return f"cd {way} first, then the same command: {place / name} lies there"
+        return ""
 
     @staticmethod
     def continuing(run: Path) -> str:
@@ -132,6 +146,11 @@ class Workspace:
                 raise FcaError(reason, "a folder that you may write to, with some space free") from error
             return path
         raise AssertionError
+
+
+def _meant(name: str, runs: list[Path]) -> str:
+    """The run that a wrong name was meant for; the last one where none is like it."""
+    return nearest(name, [run.name for run in reversed(runs)], runs[-1].name)
 
 
 def drop_empty(run: Path) -> None:

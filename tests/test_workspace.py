@@ -66,6 +66,31 @@ def test_no_run_says_what_to_do(tmp_path):
     assert caught.value.code == 1
 
 
+def test_a_run_that_is_there_is_proposed(tmp_path):
+    for number, name in enumerate(("20260101-101010", "second", "third")):
+        run(tmp_path, name, f"2026-01-0{number + 1}")
+    for typed, proposed in (("2026", "20260101-101010"), ("secnd", "second"), ("nope", "third")):
+        with pytest.raises(FcaError, match=f"no run '{typed}'") as caught:
+            Workspace(tmp_path).run(typed)
+        assert caught.value.hint == f"--run {proposed}"
+
+
+def test_in_a_folder_of_the_workspace_the_way_out_is_named(tmp_path, monkeypatch):
+    run(tmp_path, "first", "2026-01-01")
+    (dataset(tmp_path, "cups") / "val").mkdir()
+    for inside, way in (("runs", ".."), ("runs/first", "../.."), ("data/cups", "../..")):
+        monkeypatch.chdir(tmp_path / inside)
+        for look in (Workspace().run, Workspace().dataset):
+            for name in (None, "other"):
+                with pytest.raises(FcaError, match="no ") as caught:
+                    look(name)
+                assert caught.value.hint.startswith(f"cd {way} first, then the same command: {tmp_path}")
+    monkeypatch.chdir(tmp_path / "data" / "cups" / "val")
+    with pytest.raises(FcaError, match="no run in") as caught:
+        Workspace().run()
+    assert caught.value.hint == "fca train"
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", "-x", "/etc"])
 def test_names_cannot_leave_their_folder(tmp_path, name):
     with pytest.raises(Misuse):

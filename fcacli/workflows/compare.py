@@ -2,13 +2,14 @@
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fcacli.errors import FcaError, Misuse
+from fcacli.errors import FcaError, Misuse, nearest
 from fcacli.evaluation.comparison import FEWEST, Comparison, Contestant, common_clips, compare_metrics, noted, unlike
 from fcacli.events import Message, Report, silent, track
 from fcacli.workspace import Workspace, read_json
@@ -61,7 +62,7 @@ def compare(workspace: Workspace, names: Sequence[str], *, anyway: bool = False,
 
 def _contestants(workspace: Workspace, names: Sequence[str]) -> list[Contestant]:
     """The scored method of each; of a single one, all of its rows."""
-    paths = [_results_file(workspace, name) for name in names]
+    paths = [_results_file(workspace, name, names) for name in names]
     read = [_read(path) for path in paths]
     if len(names) > 1:
         found = zip(names, paths, read, strict=True)
@@ -97,7 +98,7 @@ def _contestant(label: str, path: Path, results: dict[str, Any], number: int) ->
 # ---------------------------------------------------------------- files
 
 
-def _results_file(workspace: Workspace, name: str) -> Path:
+def _results_file(workspace: Workspace, name: str, names: Sequence[str]) -> Path:
     """Of a results file, a folder that holds one, or a run: the default evaluation of its last checkpoint.
 
     Where a run has none but others (of another split or limit: their folders' names say so), the last checkpoint's, and of
@@ -112,13 +113,37 @@ def _results_file(workspace: Workspace, name: str) -> Path:
     if path.is_dir():
         folder, hint = path, "fca eval --pred DIR --real DIR --out DIR"
     elif path.name == name and path.suffix != ".json":
-        folder, hint = workspace.run(name, "fca compare"), f"fca eval --run {name}"
+        folder, hint = _run(workspace, name, names), f"fca eval --run {name}"
     else:
         raise FcaError(f"{name} does not exist", "fca compare RUN ANOTHER-RUN, or two results.json")
     found = [folder / "results.json"] if (folder / "results.json").is_file() else [*folder.glob("eval/*/results.json")]
     if not found:
         raise FcaError(f"{name} has not been evaluated: it holds no results.json", hint)
     return max(found, key=_default_and_last)
+
+
+def _run(workspace: Workspace, name: str, names: Sequence[str]) -> Path:
+    """The run of that name, one of the `names` that were given.
+
+    Raises:
+        FcaError: it is not there; the hint has runs that are, in the place of every name that is not.
+    """
+    try:
+        return workspace.run(name, "fca compare")
+    except Misuse:
+        raise
+    except FcaError as error:
+        if not (others := [run.name for run in reversed(workspace.all_runs())]):
+            raise
+        right = {given for given in names if given in others or Path(given).exists()}
+        others, words = [run for run in others if run not in right], []
+        for given in names:
+            if given in right:
+                words.append(given)
+            elif others:
+                words.append(nearest(given, others, others[0]))
+                others.remove(words[-1])
+        raise FcaError(error.message, shlex.join(["fca", "compare", *words])) from None
 
 
 def _default_and_last(file: Path) -> tuple[bool, int, float, Path]:

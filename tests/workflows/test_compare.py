@@ -216,6 +216,26 @@ def test_a_run_is_compared_by_the_default_evaluation_of_its_last_checkpoint(tmp_
     assert compare(workspace, ["three", "one"]).first.label == "three (step 12, val, 40 clips)"
 
 
+@pytest.mark.parametrize(
+    ("names", "proposed"),
+    [
+        (["2026", "second"], "20260101-101010 second"),
+        (["third", "nope"], "third second"),
+        (["x", "y"], "third second"),
+        (["x", "{tmp}/a.json"], "third {tmp}/a.json"),
+        (["20260101-101010", "second", "third", "x"], "20260101-101010 second third"),
+    ],
+)
+def test_in_the_place_of_a_run_that_is_not_there_others_are_proposed(tmp_path, names, proposed):
+    for number, name in enumerate(("20260101-101010", "second", "third")):
+        write_json(tmp_path / "runs" / name / "config.json", {"created": str(number)})
+        write_results(tmp_path / "runs" / name / "eval" / "step-000010")
+    write_json(tmp_path / "a.json", {})
+    with pytest.raises(FcaError, match="no run") as error:
+        compare(Workspace(tmp_path), [name.format(tmp=tmp_path) for name in names])
+    assert error.value.hint == f"fca compare {proposed.format(tmp=tmp_path)}"
+
+
 def test_what_is_wrong_with_what_was_named_is_said(pair, tmp_path):
     workspace, a, b = pair
     write_json(tmp_path / "runs" / "new" / "config.json", {"created": "x"})
