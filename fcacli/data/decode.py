@@ -5,6 +5,7 @@ video that breaks off or is damaged says so. Frames are uint8 (H, W, 3) RGB, vid
 What a hostile file can claim is bounded before memory is taken: the pixels of a frame, those of a clip, its time stamps.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -115,6 +116,8 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
         raise Unreadable(path, f"neither a picture nor a video by its suffix {path.suffix!r}")
     if not path.exists():
         raise FcaError(f"{path} does not exist", "give a folder of pictures, a video file or a picture")
+    if path.is_dir():
+        _require_pictures(path)
     track = Track()
     first: list[np.ndarray] = []
     for frame in frames_of(path, track):
@@ -150,11 +153,29 @@ def pictures_of(where: Path, pictures: Iterable[Path | bytes], track: Track, fps
         yield frame
 
 
-def _paths_in(folder: Path) -> list[Path]:
+def _require_pictures(folder: Path) -> None:
+    """A folder with videos alone is a choice that only the user can make.
+
+    Raises:
+        FcaError: it is one; the hint names a video.
+    """
+    if _listed(folder):
+        return
+    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    if videos:
+        holds = "a video" if len(videos) == 1 else f"{len(videos):,} videos"
+        message = f"{folder} holds {holds} and no pictures; the given frames come from one video or a folder of pictures"
+        raise FcaError(message, f"fca predict {shlex.quote(str(videos[0]))} TEXT")
+
+
+def _listed(folder: Path) -> list[Path]:
     try:
-        paths = list_images(folder)
+        return list_images(folder)
     except OSError as error:
         raise Unreadable(folder, error.strerror or str(error)) from None
-    if not paths:
+
+
+def _paths_in(folder: Path) -> list[Path]:
+    if not (paths := _listed(folder)):
         raise Unreadable(folder, "it holds no pictures")
     return paths

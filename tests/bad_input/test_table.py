@@ -214,6 +214,7 @@ OPTIONS = [
     ("predict {long} text", 1, "File name too long"),
     ("predict runs/first/config.json text", 1, "neither a picture nor a video by its suffix '.json'"),
     ("predict runs text", 1, "runs", "it holds no pictures"),
+    ("predict {videos} text", 1, "videos and no pictures", TRY, "fca predict data/toy/val/videos/", ".mp4 TEXT"),
     ("predict frames/0.png text", 1, "holds 1 frame, 2 initial frames are needed", TRY, "fca train --init-frames 1"),
     ("predict frames text --run other", 1, "no run 'other'", "there: first", TRY, "--run first"),
     ("predict frames text --run a/b", 2, "--run takes a plain name", "'a/b'"),
