@@ -292,8 +292,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path, asked: Path | None = None) -> None:
     """Before work whose result will lie in a folder, which may have to be made then; nothing is left behind.
+
+    Args:
+        asked: the path that the user knows, to be named; None for the folder.
 
     Raises:
         FcaError: nothing can be written there.
@@ -303,7 +306,7 @@ def require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise _cannot_write(asked or folder, error) from error
 
 
 def remove_leftovers(folder: Path, *patterns: str) -> None:

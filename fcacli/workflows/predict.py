@@ -99,7 +99,8 @@ def predict(
     init_frames = resize(init_frames, clip.width, clip.height, clip.fit)
     request = Request(frames, init_frames, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
     made_by = request.decided_by() | trained.identity()
-    require_writable(_choose_folder(workspace, text, out, made_by).parent)  # what is wrong is said at once
+    folder = _choose_folder(workspace, text, out, made_by)
+    require_writable(folder.parent, folder)  # what is wrong is said at once
     report(Message(trained.describe()))
     settled = settle_offload(offload, trained.base, trained.config, sampling, report)
     videos = _sample(trained, settled, request, report)

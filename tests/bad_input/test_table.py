@@ -238,7 +238,8 @@ OPTIONS = [
     ("predict frames text --device cpu --offload model", 2, "this is the CPU", TRY, "--offload none"),
     ("predict frames text --out given.mp4", 1, "--out given.mp4 exists and holds something else", TRY, "another --out"),
     ("predict frames text --out runs", 1, "--out runs exists and holds something else", TRY, "another --out"),
-    ("predict frames text --out given.mp4/below", 1, "cannot write given.mp4", TRY, "a folder that you may write to"),
+    ("predict frames text --out given.mp4/below", 1, "cannot write given.mp4/below:", TRY, "a folder that you may"),
+    ("predict frames text --out /proc/x", 1, "cannot write /proc/x:", TRY, "a folder that you may write to"),
     ("predict frames text --verbose --quiet", 2, "--verbose and --quiet exclude each other"),
     # ---- eval
     ("eval --run other", 1, "no run 'other'", "there: first", TRY, "--run first"),
