@@ -34,6 +34,8 @@ FLOW = ("flow", "flow_frames")
 """Folders of optical flow, named like those of the frames."""
 DEPTH = 6
 """Levels of folders that are searched."""
+NAMED = 3
+"""Videos that an error names."""
 LONGEST = 100_000
 """Frames; the longest real clip has 8,820."""
 
@@ -112,13 +114,28 @@ def _records(root: Path, layout: Layout, most: int, note: Note) -> Iterator[Reco
     if broken:
         note(f"rows left out: {first_of(broken)}")
     if not there:
-        raise FcaError(
-            f"none of the {len(absent):,} annotated videos is below {root}, e.g. {next(iter(absent), 'none')}",
-            "do videos and annotations belong together?",
-        )
+        raise _unlike(root, layout, list(absent))
     if absent:
         lost = sum(absent.values())
         note(f"{lost:,} of {listed:,} actions lie in {len(absent):,} videos that are not there, e.g. {next(iter(absent))}")
+
+
+def _unlike(root: Path, layout: Layout, absent: list[str]) -> FcaError:
+    """Videos and annotations that do not belong together: which these are."""
+    read = " and ".join(str(path.relative_to(root)) for _, path in sorted(layout.tables.items()))
+    there = sorted({*layout.folders, *layout.tars, *layout.videos})
+    if not absent:
+        return FcaError(f"no row of {read} below {root} can be used", "is the table whole? fetch it again")
+    return FcaError(
+        f"none of the {len(absent):,} videos of {read} ({_some(absent)}) is below {root}; the videos there are {_some(there)}",
+        f"put the annotations of {there[0]}, or videos of those annotations, there, then the same command",
+    )
+
+
+def _some(names: list[str]) -> str:
+    """The first of many names."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _source(layout: Layout, action: Action, most: int) -> Source | None:

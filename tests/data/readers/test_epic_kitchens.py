@@ -140,6 +140,11 @@ def test_each_missing_thing_is_one_clear_error(tmp_path):
     table.rename(table.with_name("EPIC_100_test_timestamps.csv"))  # has no narrations
     with pytest.raises(FcaError, match="no annotations below"):
         found("epic-kitchens", tmp_path / "b")
+    rows = [(f"{video}_0", video, "cut", 0, 1, 1, 60) for video in ("P02_01", "P02_02", "P02_03", "P02_04")]
+    said = r"annotations/EPIC_100_train.csv \(P02_01, P02_02, P02_03 and 1 more\) is below .*/d; the videos there are P01_01$"
+    with pytest.raises(FcaError, match=f"none of the 4 videos of {said}") as error:
+        found("epic-kitchens", epic(tmp_path / "d", rows, frames=3))
+    assert "the annotations of P01_01" in error.value.hint
     epic(tmp_path / "c", tar=3)
     tar = tmp_path / "c" / "EPIC-KITCHENS" / "P01" / "rgb_frames" / "P01_01.tar"
     tar.write_bytes(b"\x1f\x8b" + tar.read_bytes())
