@@ -6,7 +6,7 @@ What a hostile file can claim is bounded before memory is taken: the pixels of a
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -102,8 +102,15 @@ def sample_indices(times: Sequence[float], frames: int) -> list[int]:
     return [int(index) for index in np.where(earlier, right - 1, right)]
 
 
-def load_init_frames(path: Path, count: int, frames: int | None = None, report: Report = silent) -> np.ndarray:
-    """The given frames of a prediction, uint8 (count, H, W, 3), from a folder of pictures, a video or one picture.
+def load_init_frames(
+    path: Path,
+    count: int,
+    frames: int | None = None,
+    report: Report = silent,
+    made: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
+) -> np.ndarray:
+    """The given frames of a prediction, uint8 (count, H, W, 3), from a folder of pictures, a video or one picture; of a whole
+    action what followed as well, (T, H, W, 3) in all. Each frame is kept as it is `made`.
 
     A model trained on `frames` = T frames over a whole action continues at that spacing, so the given frames should
     have it too. A source of T frames or more is therefore taken for the whole action: it is sampled as in training and
@@ -134,13 +141,13 @@ def load_init_frames(path: Path, count: int, frames: int | None = None, report: 
         if frames is not None and total > count:
             why = f"a whole action would have {frames} or more"
             report(Message(f"{path}: {total} frames, given are the first {count}; {why}"))
-        return np.stack(first)
+        return np.stack([made(frame) for frame in first])
     times = track.times
-    chosen = sample_indices(times, frames)[:count]
-    seconds = ", ".join(f"{times[index]:.2f}" for index in chosen)
+    chosen = sample_indices(times, frames)
+    seconds = ", ".join(f"{times[index]:.2f}" for index in chosen[:count])
     report(Message(f"{path}: {total} frames, taken for a whole action; given are those at {seconds} s"))
     again = enumerate(islice(frames_of(path, Track()), chosen[-1] + 1))  # a second pass, so that few frames are kept
-    kept = {index: frame for index, frame in again if index in chosen}
+    kept = {index: made(frame) for index, frame in again if index in chosen}
     return np.stack([kept[index] for index in chosen])
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ import numpy as np
 
 from fcacli import __version__
 from fcacli.config import ClipConfig, Offload, SampleConfig, Sampler, to_dict
-from fcacli.data.decode import load_init_frames, resize
+from fcacli.data.decode import load_init_frames
 from fcacli.data.manifest import is_text
+from fcacli.data.resize import resize_frame
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import Event, Message, Progress, Report, silent
 from fcacli.prediction.pictures import Group, Row, contact_sheet
@@ -95,9 +97,9 @@ def predict(
     replace(sampling, seed=seed + num - 1)  # the last one's is in range too
     if not frames.exists():
         raise FcaError(f"{frames} does not exist", _source_there(workspace, trained.config.data))
-    init_frames = load_init_frames(frames, clip.init_frames, clip.frames, report)
-    init_frames = resize(init_frames, clip.width, clip.height, clip.fit)
-    request = Request(frames, init_frames, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
+    fitted = partial(resize_frame, width=clip.width, height=clip.height, fit=clip.fit)
+    shown = load_init_frames(frames, clip.init_frames, clip.frames, report, fitted)
+    request = Request(frames, shown, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
     made_by = request.decided_by() | trained.identity()
     folder = _choose_folder(workspace, text, out, made_by)
     require_writable(folder.parent, folder)  # what is wrong is said at once
@@ -122,13 +124,18 @@ class Request:
 
     source: Path
     """Where the initial frames came from."""
-    init_frames: np.ndarray
-    """uint8 (T0, H, W, 3), of the clip's size."""
+    shown: np.ndarray
+    """uint8 (T0, H, W, 3), of the clip's size, or all T frames where the source is a whole action."""
     text: str
     clip: ClipConfig
     sampling: SampleConfig
     seeds: list[int]
     keep_generated_init: bool
+
+    @property
+    def init_frames(self) -> np.ndarray:
+        """uint8 (T0, H, W, 3), of the clip's size."""
+        return self.shown[: self.clip.init_frames]
 
     def decided_by(self) -> dict[str, Any]:
         """All but the model that decides the pixels."""
@@ -224,6 +231,8 @@ def _write(folder: Path, request: Request, videos: list[np.ndarray], made_by: di
             names += [f"{place}prediction.mp4", f"{place}prediction.gif"]
         labels = ["prediction"] if alone else [f"seed {seed}" for seed in request.seeds]
         rows = [Row(label, video, given) for label, video in zip(labels, videos, strict=True)]
+        if len(request.shown) == clip.frames:  # what followed there, whatever the text says
+            rows.insert(0, Row("the source", request.shown, clip.init_frames))
         write_png(temporary / "contact_sheet.png", contact_sheet([Group(request.text, rows)]))
         size, shown = f"{clip.width}x{clip.height}", f"{clip.width * factor}x{clip.height * factor}"
         about = {

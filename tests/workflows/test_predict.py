@@ -13,12 +13,14 @@ import torch
 from trained_run import CLIP, make_workspace, source_video
 
 from fcacli.config import Offload
+from fcacli.data.images import read_image
 from fcacli.data.resize import resize
 from fcacli.errors import FcaError, Misuse
 from fcacli.events import silent
 from fcacli.model.bases import parts
 from fcacli.model.bases.cogvideox import CogVideoX
 from fcacli.model.block_swap import BlockSwap, Waiting
+from fcacli.prediction.pictures import Group, Row, contact_sheet
 from fcacli.prediction.sampler import encode_given
 from fcacli.prediction.video import read_pngs, write_mp4, write_pngs
 from fcacli.workflows.predict import predict
@@ -53,6 +55,14 @@ def test_writes_everything_and_what_made_it(workspace: Workspace, frames: Path) 
     assert made_by["step"] == 4
     assert made_by["sampling"] == {"steps": 2, "guidance": 2.0, "sampler": "base", "seed": 0}
     assert len(made_by["adapter_sha256"]) == 64
+
+
+def test_beside_the_prediction_of_a_whole_action_stands_what_followed_there(workspace: Workspace, tmp_path: Path) -> None:
+    source = source_video(0, frames=31)
+    write_pngs(tmp_path / "action", source)
+    result = predict(workspace, tmp_path / "action", "a whole action")
+    rows = [Row("the source", resize(source[::2], 32, 32), 2), Row("prediction", read_pngs(result.folder / "frames"), 2)]
+    assert np.array_equal(read_image(result.folder / "contact_sheet.png"), contact_sheet([Group("a whole action", rows)]))
 
 
 def test_same_request_rewrites_its_folder_another_gets_its_own(workspace: Workspace, frames: Path) -> None:
