@@ -38,7 +38,7 @@ from fcacli.model.conditioning import Given
 from fcacli.model.fca import FCAAdapter
 from fcacli.model.host_memory import in_main_memory
 from fcacli.prediction.sampler import sample
-from fcacli.training.checkpoint import checkpoint_folder
+from fcacli.training.checkpoint import checkpoint_folder, validation_folder
 from fcacli.workspace import write_json
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Gate:
             return
         write_json(folder / PARITY, {"step": step, "device": str(self.base.device), "claims": [asdict(c) for c in claims]})
         effects = "; ".join(f"{claim.claim} {claim.value:.2g}" for claim in claims if claim.needs.startswith("more"))
-        where = f"runs/{self.run.name}/{(folder / PARITY).relative_to(self.run)}"
+        where = f"runs/{self.run.name}/validation/{validation_folder(self.run, step).name}/{PARITY}"
         passed = "the checkpoint gives the same clip, and what the model is given changes it"
         report(Message(f"parity gate, step {step}: passed, {passed} ({len(claims)} checks, {where})"))
         report(Message(f"parity at step {step}: {effects}", "detail"))

@@ -40,6 +40,7 @@ def test_a_sound_run_passes_once(workspace, asked, kind):
     assert len(seen) == (4 if kind == "fca" else 2)
     assert not (checkpoint.validation_folder(result.run, 4) / "parity.json").exists()
     assert listener.text.count("parity gate, step 2: passed, the checkpoint gives the same clip") == 1
+    assert f"runs/{result.run.name}/validation/step-000002/parity.json" in listener.text
     assert "parity at step 0: the adapter changes v by 0" in listener.text
 
 
