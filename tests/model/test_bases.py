@@ -81,6 +81,7 @@ def test_auto_with_cuda_takes_what_is_on_the_machine_and_asks_no_network(
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Device)
     spec = resolve_base("auto")
     assert spec.name.endswith(name) and spec.reason
+    assert ("--base cogvideox-2b --gpu-memory 7GiB finds options that fit" in spec.reason) == (gib == 8)
     if name != "mini":
         assert hub.local_folder.__wrapped__(spec.source, hub.PIPELINE_FILES).is_dir()  # nor when it is loaded
         assert hub.local_folder.__wrapped__(spec.image_encoder, hub.ENCODER_FILES).is_dir()

@@ -183,7 +183,9 @@ def _auto() -> BaseSpec:
     name = torch.cuda.get_device_name(0)
     gib = torch.cuda.get_device_properties(0).total_memory / 2**30
     if gib < defaults.cuda_gib:
-        return _known("mini", f"{name} has {gib:.0f} GiB, CogVideoX-2B needs {defaults.cuda_gib:.0f}: the bundled miniature")
+        fitting = f"fca plan --base cogvideox-2b --gpu-memory {int(gib * 15 / 16)}GiB finds options that fit"
+        needs = f"CogVideoX-2B as it comes needs {defaults.cuda_gib:.0f}, {fitting}"
+        return _known("mini", f"{name} has {gib:.0f} GiB, {needs}: the bundled miniature")
     if not (in_cache(hub_id, PIPELINE_NEEDS) and in_cache(CLIP_VIT_L, ENCODER_FILES)):
         return _known("mini", f"{hub_id} is not on this machine, --base cogvideox-2b fetches it: the bundled miniature")
     return _known("cogvideox-2b", f"{name} with {gib:.0f} GiB holds CogVideoX-2B")
