@@ -22,6 +22,16 @@ VIEWS = r"FSDP2-wrapped module .* returned a view tensor"
 """A warning of what an operation in place would do to it: diffusers adds residuals out of place."""
 
 
+MIXED_SINCE = (2, 11)
+"""Version of torch whose FSDP2 is known to take a module with weights of several types (2.7's does not)."""
+
+
+def release() -> tuple[int, int]:
+    """Of torch: 2, 13."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
 def shard(transformer: nn.Module, parts: Sequence[nn.Module], device: torch.device) -> None:
     """Let every process keep its share of the parts' weights, on `device`; all processes call this.
 
@@ -34,6 +44,12 @@ def shard(transformer: nn.Module, parts: Sequence[nn.Module], device: torch.devi
     from torch.distributed.fsdp import fully_shard
 
     warnings.filterwarnings("ignore", VIEWS, UserWarning)
+    refused = Misuse(
+        f"torch {torch.__version__} cannot share such weights in fewer bits out among processes",
+        "--base-weights full, or without --shard-base, or pip install --upgrade torch",
+    )
+    if any(len({parameter.dtype for parameter in part.parameters()}) > 1 for part in parts) and release() < MIXED_SINCE:
+        raise refused
     mesh = init_device_mesh(device.type, (get_world_size(),))
     for part in parts:
         try:
@@ -41,10 +57,7 @@ def shard(transformer: nn.Module, parts: Sequence[nn.Module], device: torch.devi
         except RuntimeError as error:
             if "floating point" not in str(error):
                 raise
-            raise Misuse(
-                f"torch {torch.__version__} cannot share weights of whole numbers (int8, nf4) out among processes",
-                "--base-weights full or fp8, or without --shard-base, or pip install --upgrade torch",
-            ) from error
+            raise refused from error
     shared = {parameter for part in parts for parameter in part.parameters()}
     transformer.to(device)
     fully_shard(transformer, mesh=mesh, ignored_params=set(transformer.parameters()) - shared)  # it orders their gathering

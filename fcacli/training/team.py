@@ -28,6 +28,10 @@ LOST = (
 )
 """What torch says when another process does not answer any more, in lower case."""
 
+KEPT: list[Any] = []
+"""Groups of this process, for good: torch 2.7 lets go of one with Python's lock held, for which the group's own thread may be
+waiting, and neither goes on."""
+
 Losses = Callable[..., Tensor]
 
 
@@ -292,6 +296,7 @@ def joined(device: torch.device, again: str, launched: bool = True) -> Iterator[
             without_broken_links()
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
+        KEPT.extend((dist.group.WORLD, control))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         reason = (str(error).splitlines() or [type(error).__name__])[0]

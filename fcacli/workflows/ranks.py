@@ -122,18 +122,17 @@ def tell_launcher(error: FcaError) -> bool:
 
 @contextmanager
 def end_among_others() -> Iterator[None]:
-    """A process of several that fails ends at once: the threads of what joined them may wait for others that are gone, and
-    the end of Python would abort them, with words about it."""
-    import multiprocessing
+    """A process of several ends at once, after what Python has been told to do at the end: the threads of what joined them may
+    wait for others that are gone, and the rest of Python's end would abort them, with words about it, or wait for them."""
+    import atexit
     import sys
 
     try:
         yield
     except SystemExit as end:
-        if rank() is None or not isinstance(end.code, int) or end.code == 0:
+        if rank() is None or not isinstance(end.code, int | None):
             raise
-        for child in multiprocessing.active_children():
-            child.kill()
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(end.code)
+        os._exit(end.code or 0)

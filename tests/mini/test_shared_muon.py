@@ -7,6 +7,7 @@ from fcacli.mini.muon import Muon
 from fcacli.training.muon import orthogonal
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason=f"torch {torch.__version__} has no Muon to compare with")
 @pytest.mark.parametrize("shape", [(24, 24), (16, 48), (48, 16)])
 def test_a_step_is_that_of_torchs_muon_up_to_bfloat16(shape):
     torch.manual_seed(0)

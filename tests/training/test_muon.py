@@ -14,6 +14,7 @@ def weights():
     return {name: torch.nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes.items()}
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason=f"torch {torch.__version__} has no Muon to compare with")
 def test_each_weight_is_stepped_by_its_own_rule(make_config):
     """Up to the bfloat16 of torch's Muon; a learned query is no matrix."""
     config = replace(make_config(optimizer="muon"), lr=0.01, weight_decay=0.01)
