@@ -3,7 +3,7 @@
 import os
 import signal
 
-AMONG_OTHERS = "RANK" in os.environ
+AMONG_OTHERS = __name__ == "__main__" and "RANK" in os.environ
 if AMONG_OTHERS:  # Ctrl-C ends it without a word until there is something to end in order; the launcher says it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -20,7 +20,7 @@ from fcacli.data.video import VIDEO_SUFFIXES, video_frames
 from fcacli.errors import FcaError
 from fcacli.events import Message, Report, silent
 
-__all__ = ["VIDEO_SUFFIXES", "Decoded", "Track", "Unreadable", "decode", "load_init_frames", "resize", "sample_indices"]
+__all__ = ["VIDEO_SUFFIXES", "Decoded", "Track", "Unreadable", "decode", "load_source", "resize", "sample_indices"]
 
 LONGEST_CLIP = 2**33
 """Pixels of all frames together: twenty minutes of 640x360."""
@@ -102,14 +102,14 @@ def sample_indices(times: Sequence[float], frames: int) -> list[int]:
     return [int(index) for index in np.where(earlier, right - 1, right)]
 
 
-def load_init_frames(
+def load_source(
     path: Path,
     count: int,
     frames: int | None = None,
     report: Report = silent,
     made: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
 ) -> np.ndarray:
-    """The given frames of a prediction, uint8 (count, H, W, 3), from a folder of pictures, a video or one picture; of a whole
+    """What a prediction begins with, uint8 (count, H, W, 3), from a folder of pictures, a video or one picture; of a whole
     action what followed as well, (T, H, W, 3) in all. Each frame is kept as it is `made`.
 
     A model trained on `frames` = T frames over a whole action continues at that spacing, so the given frames should

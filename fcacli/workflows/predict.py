@@ -13,7 +13,7 @@ import numpy as np
 
 from fcacli import __version__
 from fcacli.config import ClipConfig, Offload, SampleConfig, Sampler, to_dict
-from fcacli.data.decode import load_init_frames
+from fcacli.data.decode import load_source
 from fcacli.data.manifest import is_text
 from fcacli.data.resize import resize_frame
 from fcacli.errors import FcaError, Misuse
@@ -98,7 +98,7 @@ def predict(
     if not frames.exists():
         raise FcaError(f"{frames} does not exist", _source_there(workspace, trained.config.data))
     fitted = partial(resize_frame, width=clip.width, height=clip.height, fit=clip.fit)
-    shown = load_init_frames(frames, clip.init_frames, clip.frames, report, fitted)
+    shown = load_source(frames, clip.init_frames, clip.frames, report, fitted)
     request = Request(frames, shown, text, clip, sampling, [seed + n for n in range(num)], keep_generated_init)
     made_by = request.decided_by() | trained.identity()
     folder = _choose_folder(workspace, text, out, made_by)

@@ -5,7 +5,7 @@ import pytest
 from fixtures_path import fixture
 from raw_videos import cut, moving_square, turn, write_video
 
-from fcacli.data.decode import Track, Unreadable, decode, load_init_frames, sample_indices
+from fcacli.data.decode import Track, Unreadable, decode, load_source, sample_indices
 from fcacli.data.images import list_images, read_image
 from fcacli.errors import FcaError
 
@@ -124,18 +124,18 @@ def test_unreadable_picture_is_named(tmp_path):
 def test_given_frames_are_the_first_of_a_short_source(tmp_path):
     video = moving_square(5)
     folder, said = write_images(tmp_path / "frames", video), []
-    assert np.array_equal(load_init_frames(folder, 2, 16, said.append), video[:2])
+    assert np.array_equal(load_source(folder, 2, 16, said.append), video[:2])
     assert "5 frames, given are the first 2; a whole action would have 16 or more" in said[0].text
-    assert len(load_init_frames(folder, 5, 16, said.append)) == 5 and len(said) == 1, "all that there are: nothing to say"
+    assert len(load_source(folder, 5, 16, said.append)) == 5 and len(said) == 1, "all that there are: nothing to say"
     path = write_video(tmp_path / "a.mp4", video)
-    assert np.array_equal(load_init_frames(path, 2, 16)[:2], decode(path).frames[:2])
-    assert np.array_equal(load_init_frames(folder / "im_3.png", 1, 16), video[3:4])
+    assert np.array_equal(load_source(path, 2, 16)[:2], decode(path).frames[:2])
+    assert np.array_equal(load_source(folder / "im_3.png", 1, 16), video[3:4])
 
 
 def test_given_frames_of_a_whole_action_have_the_spacing_of_training(tmp_path):
     video, said = moving_square(31), []
     folder = write_images(tmp_path / "frames", video)
-    source = load_init_frames(folder, 2, 16, said.append, lambda frame: frame[::2])
+    source = load_source(folder, 2, 16, said.append, lambda frame: frame[::2])
     assert np.array_equal(source, video[::2, ::2]), "what followed is there as well"
     assert "0.00, 0.17 s" in said[0].text
 
@@ -144,7 +144,7 @@ def test_too_few_given_frames_name_how_many_are_needed(tmp_path):
     folder = write_images(tmp_path / "frames", moving_square(1))
     for path in (folder, folder / "im_0.png"):
         with pytest.raises(FcaError, match="holds 1 frame, 2 initial frames are needed") as error:
-            load_init_frames(path, 2, 16)
+            load_source(path, 2, 16)
         assert "--init-frames" in error.value.hint
 
 
@@ -155,7 +155,7 @@ def test_unusable_given_frames_are_one_clear_error(tmp_path, name):
     (tmp_path / "broken.mp4").write_bytes(b"x")
     (tmp_path / "broken.png").write_bytes(b"x")
     with pytest.raises(FcaError, match=name):
-        load_init_frames(tmp_path / name, 1, 16)
+        load_source(tmp_path / name, 1, 16)
 
 
 @pytest.mark.parametrize(

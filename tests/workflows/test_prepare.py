@@ -127,26 +127,6 @@ def test_no_usable_clip_is_an_error_naming_one(workspace, tmp_path):
         workspace.dataset()
 
 
-def test_a_preparation_that_came_to_nothing_does_not_hold_the_name(raw, workspace, tmp_path):
-    short = write_ssv2(tmp_path / "short", {"train": [("1", "a"), ("2", "b")]})
-    write_video(short / CLIPS / "1.webm", moving_square(10))
-    write_video(short / CLIPS / "2.webm", moving_square(7))
-    with pytest.raises(FcaError, match="none of the 2 clips can be used") as error:
-        run(short, workspace)
-    assert error.value.hint.startswith(f"fca prepare ssv2 {short} --frames 10 ") and "skipped.json" in error.value.hint
-    assert not (workspace.data / "ssv2" / "unfinished.json").exists()
-    assert run(raw, workspace)[0].counts["train"] == 3
-
-
-def test_the_command_for_clips_that_are_too_short_works(workspace, tmp_path):
-    short = write_ssv2(tmp_path / "short", {"train": [("1", "a"), ("2", "b")]})
-    for number, frames in ((1, 10), (2, 7)):
-        write_video(short / CLIPS / f"{number}.webm", moving_square(frames))
-    with pytest.raises(FcaError, match="fewer frames than needed"):
-        run(short, workspace, form=Form(init_frames=1))
-    assert run(short, workspace, form=Form(init_frames=1, frames=10))[0].counts["train"] == 1
-
-
 def test_clips_with_fewer_frames_than_needed_are_listed(workspace, tmp_path):
     copy = write_ssv2(tmp_path / "copy", LABELS)
     write_video(copy / CLIPS / "1.webm", moving_square(12))
