@@ -357,7 +357,7 @@ def _planned(
         card=card_for(chosen.memory.needed) if chosen.memory.kind == "cuda" else 0,
         gpu_memory=gpu_memory,
         hours=None if seconds is None else seconds * chosen.config.steps / 3600,
-        command=" ".join(["fca train", as_arguments(replace(options, **chosen.changes)), *words]).replace("  ", " ").strip(),
+        command=" ".join(filter(None, ["fca train", as_arguments(replace(options, **chosen.changes)), *words])),
         processes=layout.size,
         process=peak_of_process(),
         tried=[{"options": one.changes, "needed": one.memory.needed} for one in tried],
